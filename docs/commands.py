@@ -26,7 +26,7 @@ HEAD = """\
 | which rules lead from A to B? | `ckpt suggest A B` | drafted / something is undecided / unreadable |
 | is there a mapping for my pair? | `ckpt mappings [A B]` | yes / no / unreadable |
 | do two networks compute the same? where do they diverge? | `ckpt trace A [B] --model F --model-b G --input X` ([how](trace.md)) | the same / different, here / can't be compared |
-| is this what the rules make of it, bit for bit? | `ckpt verify OUT A B …` | yes / no / unreadable |
+| is this what the rules make of it, bit for bit? | `ckpt verify OUT A B …` | yes / no / not comparable |
 | would unpickling it call something? | `ckpt scan FILE…` ([as a hook](git.md)) | nothing / something / unreadable |
 
 If something is left to do, the output ends with `next:` and the next command, which was tried before it was printed.

@@ -28,7 +28,7 @@ def test_an_error_of_a_call_names_no_option(number):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("`--dtype target` casts", '`dtypes="target"` casts'), ("say `--set heads=…`", 'say `params={"heads": …}`'), ("--keep", "`keep=`"), ("`--optimizer-order MODEL` gives", "`optimizer_order=` gives"),
+        ("take rules with `--rules r.yaml`", 'take rules with `rules="r.yaml"`'), ("`--dtype target` casts", '`dtypes="target"` casts'), ("say `--set heads=…`", 'say `params={"heads": …}`'), ("--keep", "`keep=`"), ("`--optimizer-order MODEL` gives", "`optimizer_order=` gives"),
         ("-e:2:1", "rules:2:1"), ("a well-kept name-e x--drop", "a well-kept name-e x--drop"), ("`-e '** -> **'` maps", '`rules=["** -> **"]` maps'),
     ],
 )  # fmt: skip

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from ckpt_tool.api.next_steps.commands import WayOn, shipped_of
     from ckpt_tool.api.next_steps.refused import way_on, with_next
+    from ckpt_tool.api.next_steps.unverified import way_to_verify
     from ckpt_tool.api.options import DTypePolicy, Format, MappingOptions, Method
     from ckpt_tool.api.outputs import map_checkpoint, rename, verify, write
     from ckpt_tool.api.planning import Planned, plan_checkpoint
@@ -50,7 +51,7 @@ __all__ = [
     "files_read", "filtered", "find_rules", "form_of", "import_mapping", "invert", "load_into",
     "map_checkpoint", "mapping_folders", "mappings", "open_side", "open_target", "plan_checkpoint",
     "read_rules", "rename", "rules_schema", "shipped_mappings", "shipped_of", "suggest_rules",
-    "verify", "way_on", "way_on_from", "with_next", "write", "write_text",
+    "verify", "way_on", "way_on_from", "way_to_verify", "with_next", "write", "write_text",
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {
@@ -63,6 +64,7 @@ __getattr__ = bind_on_use(__name__, {
     "next_steps.commands": "WayOn shipped_of",
     "next_steps.refused": "way_on with_next",
     "next_steps.answered": "after_check after_diff after_mappings after_suggestion",
+    "next_steps.unverified": "way_to_verify",
     "planning": "Planned plan_checkpoint",
     "outputs": "map_checkpoint rename verify write",
     "rule_files": "find_rules mapping_folders read_rules rules_schema shipped_mappings",

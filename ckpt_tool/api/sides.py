@@ -106,6 +106,13 @@ def open_target(given: Given, like: Checkpoint | None = None) -> Iterator[Tensor
             yield checkpoint
 
 
+def is_model(given: object) -> bool:
+    """Whether it is a model, or names the code that builds one."""
+    if isinstance(given, str):
+        return is_factory(given)
+    return not isinstance(given, os.PathLike | Checkpoint | Mapping)
+
+
 def is_factory(path: str) -> bool:
     """Whether a path is none, and names code that builds a model: `package.module:function`."""
     names_code = re.fullmatch(FACTORY, path) is not None and not is_named(path)

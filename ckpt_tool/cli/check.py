@@ -21,6 +21,7 @@ from ckpt_tool.cli.options import (
 from ckpt_tool.cli.output import (
     NO,
     YES,
+    note_style_of,
     print_annotations,
     print_note,
     show_file,
@@ -35,7 +36,6 @@ from ckpt_tool.errors import RuleError
 if TYPE_CHECKING:
     from ckpt_tool.api import Checked, WayOn
     from ckpt_tool.mapping import InvertedRules
-    from ckpt_tool.report.parts.style import Style
 
 
 EXAMPLES = (
@@ -110,7 +110,7 @@ def check(
     elif concise:
         _show_lines(result)
     else:
-        _show_blocks(result, rules, (source, target), style_of(color, False), quiet)
+        _show_blocks(result, rules, (source, target), color, quiet)
         if not quiet:
             _print_way_on(api.after_check(result.problems, source, target, options))
     raise typer.Exit(NO if result.problems else YES)
@@ -153,13 +153,14 @@ def _show_lines(result: Checked) -> None:
 
 
 def _show_blocks(
-    result: Checked, rules: str, sides: tuple[str | None, str | None], style: Style, quiet: bool
+    result: Checked, rules: str, sides: tuple[str | None, str | None], color: Color, quiet: bool
 ) -> None:
     from ckpt_tool.report.parts.problems import notes_text, problems_text, sound_text
 
+    style = note_style_of(color, False)
     if result.notes and not quiet:
         print_note(notes_text(result.notes, style) + "\n")
     if result.problems:
         print_note(problems_text(result.problems, style))
     elif not quiet:
-        show_report(sound_text(rules, result.rules, result.tests, *sides), style)
+        show_report(sound_text(rules, result.rules, result.tests, *sides), style_of(color, False))

@@ -23,6 +23,7 @@ from ckpt_tool.cli.options import (
 from ckpt_tool.cli.output import (
     NO,
     YES,
+    note_style_of,
     print_annotations,
     print_note,
     show_report,
@@ -166,7 +167,7 @@ def map_(
     from ckpt_tool.report.parts.problems import refusal_text
     from ckpt_tool.report.plan import plan_names, plan_text
 
-    style = style_of(color, verbose)
+    style, beside = style_of(color, verbose), note_style_of(color, verbose)
     if in_place and (output or shards or to):
         raise InputError(
             "--in-place", "writes no other file", "leave out -o, --to and --max-shard-size"
@@ -208,9 +209,9 @@ def map_(
         if json:
             show_result(_json_text(planned, names, written, onwards))
         elif not planned.plan:
-            print_note(refusal_text(planned, onwards, style, "nothing was written"))
+            print_note(refusal_text(planned, onwards, beside, "nothing was written"))
         elif written and not quiet:
-            print_note(plan_text(planned.plan, names, style) + "\n")
+            print_note(plan_text(planned.plan, names, beside) + "\n")
             show_report(written_text(written, *planned.left_behind, planned.layouts), style)
         raise typer.Exit(YES if written else NO)
 

@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from ckpt_tool.report.parts.problems import error_text, next_line
 from ckpt_tool.report.parts.style import PLAIN, Style, in_encoding, safe
 
 YES, NO, NO_ANSWER = 0, 1, 2
+_EXTRA = re.compile(r"unexpected extra argument(?:s|\(s\))? \((\S+)\)")
 MIN_WIDTH = 40
 """Columns that a terminal has at least; a narrower one breaks lines itself."""
 USUAL_WIDTH = 80
@@ -40,11 +42,24 @@ def _in_plain_characters(error: UnicodeError) -> tuple[str, int]:
 
 
 def style_of(color: Color, verbose: bool) -> Style:
-    """Whether to colour, to fold keys into patterns, and what the terminal has room for."""
+    """Whether to colour a result, to fold keys into patterns, and what the terminal has room
+    for.
+    """
+    return _style_on(sys.stdout, color, verbose)
+
+
+def note_style_of(color: Color, verbose: bool) -> Style:
+    """The same for what is said about a result, on stderr: the two may be different terminals, or
+    one of them none.
+    """
+    return _style_on(sys.stderr, color, verbose)
+
+
+def _style_on(stream: TextIO, color: Color, verbose: bool) -> Style:
     wanted = color is Color.always or (
-        color is Color.auto and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        color is Color.auto and stream.isatty() and not os.environ.get("NO_COLOR")
     )
-    return Style(wanted, not verbose, width_of_terminal(sys.stdout), _encoding_of(sys.stdout))
+    return Style(wanted, not verbose, width_of_terminal(stream), _encoding_of(stream))
 
 
 def width_of_terminal(stream: TextIO) -> int | None:
@@ -176,8 +191,20 @@ def _misused(error: Exception, message: str) -> int:
         print_note(f"{context.get_usage()}\nTry '{context.command_path} -h' for help.\n")
     style = Style(_are_messages_coloured(sys.argv))
     fact = (message[:1].lower() + message[1:]).rstrip(".")
-    print_note(f"{style.paint('error', 'red')}: {safe(fact)}")
+    hint = _meant(fact, [one.name for one in context.command.params] if context else [])
+    print_note(f"{style.paint('error', 'red')}: {safe(fact)}{hint}")
     return NO_ANSWER
+
+
+def _meant(fact: str, options: Sequence[str]) -> str:
+    """What a word that stands where none belongs was probably meant for."""
+    found = _EXTRA.search(fact)
+    extra = found[1] if found else ""
+    if extra.endswith((".yaml", ".yml")) and "rules" in options:
+        return f"; rules are given with `--rules {safe(extra)}`"
+    if extra and "in_place" in options:  # map's own
+        return f"; the output is given with `-o {safe(extra)}`"
+    return ""
 
 
 def _point_to_traceback(error: CkptError, is_shown: bool) -> None:

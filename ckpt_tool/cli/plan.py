@@ -21,6 +21,7 @@ from ckpt_tool.cli.options import (
 from ckpt_tool.cli.output import (
     NO,
     YES,
+    note_style_of,
     print_annotations,
     print_note,
     show_report,
@@ -109,7 +110,7 @@ def plan(
             )
             show_result(to_json(report | {"next": onwards.command}))
         elif planned.plan is None:
-            print_note(refusal_text(planned, onwards, style))
+            print_note(refusal_text(planned, onwards, note_style_of(color, verbose)))
         elif why:
             for key in why:
                 lines = why_text(planned.plan, key)

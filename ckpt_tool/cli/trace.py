@@ -16,7 +16,16 @@ from ckpt_tool.cli.options import (
     Verbose,
     takes_mapping_options,
 )
-from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_note, show_report, show_result, style_of
+from ckpt_tool.cli.output import (
+    NO,
+    NO_ANSWER,
+    YES,
+    note_style_of,
+    print_note,
+    show_report,
+    show_result,
+    style_of,
+)
 from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.page import Html, answer_of, write_page
@@ -125,7 +134,7 @@ def trace(
             seed=seed,
         )
     except RuleError as error:
-        print_note(error_text(error, style_of(color, verbose)))
+        print_note(error_text(error, note_style_of(color, verbose)))
         fact = f"the tensors don't fit: A is loaded into {model} by its own keys"
         more = ", B into the second network" if target else ", then by the rules into the second"
         raise InputError("trace", fact + more, "give the rules from A's network to B's") from None

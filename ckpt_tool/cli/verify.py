@@ -1,6 +1,6 @@
 """`ckpt verify OUT A [B]`: is OUT what the plan says?"""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,10 +17,23 @@ from ckpt_tool.cli.options import (
     Verbose,
     takes_mapping_options,
 )
-from ckpt_tool.cli.output import NO, YES, print_note, show_report, show_result, style_of
+from ckpt_tool.cli.output import (
+    NO,
+    NO_ANSWER,
+    YES,
+    note_style_of,
+    print_note,
+    show_report,
+    show_result,
+    style_of,
+)
 from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.progress import watching
+
+if TYPE_CHECKING:
+    from ckpt_tool.api import Planned, WayOn
+    from ckpt_tool.report.parts.style import Style
 
 EXAMPLES = (
     "ckpt verify out.pth resnet50.pth detector.pth -r resnet50_to_yolo.yaml",
@@ -54,16 +67,18 @@ def verify(
     """
     from ckpt_tool import api
     from ckpt_tool.report.parts.json_text import to_json
-    from ckpt_tool.report.parts.problems import problems_text
     from ckpt_tool.report.verify import asked_text, beside_text, verified_json, verified_text
 
     with api.plan_checkpoint(source, target, options) as planned:
         if not planned.plan:
-            if json:
-                show_result(to_json(verified_json(output, None, (), planned.problems, ())))
-            else:
-                print_note(problems_text(planned.problems, style_of(color, verbose)))
-            raise typer.Exit(NO)
+            _show_refused(
+                planned,
+                output,
+                api.way_to_verify(planned, options, output),
+                json,
+                note_style_of(color, verbose),
+            )
+            raise typer.Exit(NO_ANSWER)
         mismatches = api.verify(planned, output, watching(not (quiet or json)))
         asked = api.asked_by(output)
         if asked and not json:
@@ -77,3 +92,18 @@ def verify(
                 verified_text(output, planned.plan, mismatches, verbose), style_of(color, verbose)
             )
         raise typer.Exit(NO if mismatches else YES)
+
+
+def _show_refused(
+    planned: "Planned", output: str, onwards: "WayOn", json: bool, style: "Style"
+) -> None:
+    """That nothing was compared, and why."""
+    from ckpt_tool.report.parts.json_text import to_json
+    from ckpt_tool.report.parts.problems import refusal_text
+    from ckpt_tool.report.verify import not_compared_text, verified_json
+
+    if json:
+        report = verified_json(output, None, (), planned.problems, ())
+        show_result(to_json(report | {"next": onwards.command}))
+    else:
+        print_note(refusal_text(planned, onwards, style, not_compared_text(output)))

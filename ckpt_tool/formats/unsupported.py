@@ -60,6 +60,11 @@ _HDF5_PLACES = [1 << power for power in range(9, 21)]
 _PART_OF_TENSORFLOW = re.compile(r"\.data-[0-9]{5}-of-[0-9]{5}")
 
 
+_SECTION = re.compile(
+    rb"^(?:# Drafted from|(?:rules|drop|keep|optional|tests|params|fit)[ \t]*:)", re.M
+)
+
+
 def refuse_foreign(file: SourceFile, head: bytes) -> None:
     """Raises FormatError for a file of a known kind that holds no readable checkpoint."""
     if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") <= HEADER_BYTES:
@@ -69,6 +74,7 @@ def refuse_foreign(file: SourceFile, head: bytes) -> None:
         if text.startswith(signature):
             raise FormatError(file.path, fact, hint)
     _refuse_texts(file, text.lstrip()[:200].lower())
+    _refuse_rules(file, text)
     _refuse_models(file, head)
     _refuse_cut_safetensors(file, head)
     if _is_zero(head) and not _PART_OF_TENSORFLOW.search(file.path):
@@ -91,6 +97,18 @@ def _refuse_texts(file: SourceFile, start: bytes) -> None:
         raise FormatError(file.path, "is JSON, but no index of a checkpoint", hint)
     if b".git/annex/objects/" in start:
         raise FormatError(file.path, NO_WEIGHTS.format("git-annex"), "git annex get")
+
+
+def _refuse_rules(file: SourceFile, head: bytes) -> None:
+    """Rule files, by a section of theirs, or as YAML by their name; lines of a key list have
+    tabs.
+    """
+    is_marked = _SECTION.search(head) is not None
+    is_yaml = file.path.endswith((".yaml", ".yml")) and b"\t" not in head
+    if (is_marked or is_yaml) and _text_of(head):
+        fact = f"is {'a rule file' if is_marked else 'YAML'}, not a checkpoint"
+        way = f"`plan`, `map` and `verify` take rules with `--rules {file.path}`"
+        raise FormatError(file.path, fact, way)
 
 
 def _refuse_models(file: SourceFile, head: bytes) -> None:

@@ -28,6 +28,7 @@ _WORDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
         re.compile(rf"(?:ckpt suggest )?{_BEFORE}--hint '([^']*)'`?"),
         lambda m: f'`hints=["{m[1]}"]`',
     ),
+    (re.compile(r"`--rules ([^`]*[^`A-Z][^`]*)`"), lambda m: f'`rules="{m[1]}"`'),
     (re.compile(rf"{_BEFORE}--dtype (target|source)`?"), lambda m: f'`dtypes="{m[1]}"`'),
     (re.compile(rf"{_BEFORE}--by (name|position|auto)`?"), lambda m: f'`by="{m[1]}"`'),
     (re.compile(rf"{_BEFORE}--set (\w+)(?:=…)?`?"), lambda m: f'`params={{"{m[1]}": …}}`'),

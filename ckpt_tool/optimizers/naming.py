@@ -144,7 +144,7 @@ def _by_order(saved: SavedOptimizer, catalog: Catalog, kind: Kind | UnknownKind)
         return _by_shapes_alone(saved.label, shapes, candidates)
     pairings = possible_pairings(_places_by_group(saved), shapes, candidates, saved.label)
     if len(pairings) != 1:
-        raise _not_certain(saved.label, pairings)
+        raise _not_certain(saved.label, pairings, PARAMETERS_ALONE if saved.order else HINT)
     return tuple(pairings[0][place] for place in range(len(shapes)))
 
 
@@ -206,13 +206,14 @@ def _by_shapes_alone(
     return tuple(by_shape[shape] for shape in shapes if shape is not None)
 
 
+PARAMETERS_ALONE = "leave out of `names` what is no parameter (a buffer), and list all that are"
 HINT = (
     "give `names`, the source's keys in the order of its model or group by group, or an optimizer "
     "that was made of `model.named_parameters()`"
 )
 
 
-def _not_certain(label: str, pairings: Sequence[Mapping[int, str]]) -> InputError:
+def _not_certain(label: str, pairings: Sequence[Mapping[int, str]], hint: str) -> InputError:
     if not pairings:
         fact = "its shapes are not those of the model's parameters in their order"
         return InputError(label, fact, "give the optimizer of the model that is mapped")
@@ -222,7 +223,7 @@ def _not_certain(label: str, pairings: Sequence[Mapping[int, str]]) -> InputErro
         f"which parameter has which number is not certain: {place} may be `{one[place]}` or "
         f"`{other[place]}`"
     )
-    return InputError(label, fact, HINT)
+    return InputError(label, fact, hint)
 
 
 @frozen

@@ -49,6 +49,11 @@ def _line(one: Fold, fact: str) -> str:
     return f"{name} ({plural(len(one.keys), 'tensor')}): each {fact}"
 
 
+def not_compared_text(path: str) -> str:
+    """That there was nothing to compare an output with."""
+    return f"nothing of {safe(path)} was compared: there is no plan to compare it with"
+
+
 def beside_text(path: str, beside: Sequence[LeftBehind]) -> str:
     """That a file holds more than the weights, which were not compared."""
     return f"note: not compared, beside the weights of {safe(path)}: {left_behind_list(beside)}"

@@ -159,3 +159,29 @@ def test_rules_whose_text_is_wrong_give_no_answer_and_check_says_no(folder, comm
     assert "bad.yaml:2:8" in ran.err
     assert not (folder / "out.pth").exists()
     assert ckpt("check", "bad.yaml", cwd=folder).status == 1
+
+
+RULES_GO = "`plan`, `map` and `verify` take rules with `--rules r.yaml`"
+RULES_COME_FIRST = "is a checkpoint, not a rule file; `ckpt check` takes the rules first, then checkpoints; other commands take --rules"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("plan a.pth r.yaml", f"error: r.yaml: is a rule file, not a checkpoint; {RULES_GO}"),
+        ("plan r.yaml a.pth", f"error: r.yaml: is a rule file, not a checkpoint; {RULES_GO}"),
+        ("plan a.pth config.yaml", f"error: config.yaml: is YAML, not a checkpoint; {RULES_GO.replace('r.yaml', 'config.yaml')}"),
+        ("verify r.yaml a.pth a.pth -e x->y", f"error: r.yaml: is a rule file, not a checkpoint; {RULES_GO}"),
+        ("check a.pth r.yaml", f"error: a.pth: {RULES_COME_FIRST}"),
+        ("plan a.pth a.pth -r a.pth", f"error: a.pth: {RULES_COME_FIRST}"),
+        ("map a.pth a.pth r.yaml -o x.pth", "; rules are given with `--rules r.yaml`"),
+        ("map a.pth a.pth x.pth", "; the output is given with `-o x.pth`"),
+    ],
+)
+def test_files_in_the_wrong_place_are_told_theirs(tmp_path, line, said):
+    torch.save({"a": torch.ones(2)}, tmp_path / "a.pth")
+    (tmp_path / "r.yaml").write_text("# mine\nrules:\n  - a -> b\n")
+    (tmp_path / "config.yaml").write_text("lr: 0.1\n")
+    ran = ckpt(*line.split(), cwd=tmp_path)
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.splitlines()[-1].endswith(said)

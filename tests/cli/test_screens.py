@@ -23,14 +23,14 @@ COLOURS = re.compile("\x1b\\[[0-9;?]*[A-Za-z]")
 PATHS = re.compile(r"\S{60,}")
 
 
-def on_terminal(arguments, cwd, width=80, **env):
-    """The exit status and the screen of a command on a real terminal, without colours."""
+def on_terminal(arguments, cwd, width=80, is_piped=False, **env):
+    """The exit status and the screen of a command on a real terminal, without colours; what it prints to stdout elsewhere, where that `is_piped`."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     environment = {**os.environ, "TERM": "xterm", **env}
     environment.pop("COLUMNS", None)
     command = [sys.executable, "-m", "ckpt_tool", *arguments]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=follower, stderr=follower, cwd=cwd, env=environment)
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL if is_piped else follower, stderr=follower, cwd=cwd, env=environment)
     os.close(follower)
     found = b""
     while True:
@@ -123,6 +123,14 @@ def test_no_line_is_longer_than_the_terminal_and_the_last_one_answers(folder, li
 def test_other_widths_are_kept_too(folder, width):
     for line in ("show resnet50.pth", f"plan resnet50.pth detector.pth --rules {RULES}", "diff resnet50.pth detector.pth --side-by-side"):
         assert not [each for each in on_terminal(line.split(), folder, width)[1] if len(each) > width]
+
+
+def test_what_is_said_beside_a_result_in_a_pipe_has_the_width_of_its_own_terminal(folder):
+    rule = "vision_tower.a_module_with_a_long_name_{i}.** -> vision_tower.a_module_with_an_even_longer_name_{i}.**"
+    line = ["map", "long.safetensors", "-e", rule, "-e", "** -> **", "-o", "piped.safetensors", "--force"]
+    alone, piped = (on_terminal(line, folder, is_piped=is_piped)[1] for is_piped in (False, True))
+    assert len(piped) > 5
+    assert piped == alone[: len(piped)]
 
 
 def test_every_next_command_works_as_it_stands_on_the_screen(folder):

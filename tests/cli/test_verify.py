@@ -1,6 +1,7 @@
 """`ckpt verify`: what was written is proved, and what is wrong is named with its place."""
 
 import json
+import shlex
 
 import pytest
 import torch
@@ -58,7 +59,8 @@ def test_missing_unexpected_and_other_forms_are_named(folder):
 
 def test_rules_that_do_not_fit_prove_nothing(folder):
     ran = ckpt("verify", "out.safetensors", "in.pth", "-e", "zz -> n", cwd=folder)
-    assert (ran.status, "dead-rule" in ran.err) == (1, True)
+    assert (ran.status, "dead-rule" in ran.err) == (2, True)
+    assert "nothing of out.safetensors was compared" in ran.err
     assert ckpt("verify", "none.pth", "in.pth", *RULES, cwd=folder).status == 2
 
 
@@ -76,3 +78,28 @@ def test_tensors_that_differ_alike_are_one_line(tmp_path):
         "out.pth is not what the plan says: 16 tensors differ from it",
     ]
     assert len(ckpt("verify", "out.pth", "in.pth", "-e", "** -> **", "-v", cwd=tmp_path).out.splitlines()) == 17
+
+
+SIDES = {
+    "rules are missing": (("out.pth", "a.pth", "b.pth"), "hint: give the rules and options that out.pth was written with (-r, -e, --drop, …)"),
+    "sides are swapped": (("out.pth", "b.pth", "a.pth", "-r", "r.yaml"), "hint: the sides are swapped: the rules lead from a.pth to b.pth"),
+    "output is last": (("a.pth", "b.pth", "out.pth", "-r", "r.yaml"), "hint: the output comes first: a.pth seems to be what the rules are for"),
+}
+
+
+@pytest.mark.parametrize("slip", SIDES)
+def test_forgotten_rules_and_swapped_sides_are_no_answer_and_lead_to_one(tmp_path, slip):
+    a = {f"conv{i}.{name}": torch.randn(i + 2, 3) for i in range(3) for name in ("weight", "bias")}
+    torch.save(a, tmp_path / "a.pth")
+    torch.save({f"body.c{key[4:]}": torch.zeros_like(value) for key, value in a.items()}, tmp_path / "b.pth")
+    (tmp_path / "r.yaml").write_text('rules:\n  - "conv{i}.* -> body.c{i}.*"\n')
+    assert ckpt("map", "a.pth", "b.pth", "-r", "r.yaml", "-o", "out.pth", cwd=tmp_path).status == 0
+    arguments, hint = SIDES[slip]
+    ran = ckpt("verify", *arguments, cwd=tmp_path)
+    assert ran.status == 2
+    *_, said, line = ran.err.splitlines()
+    assert said.startswith(hint)
+    assert line.startswith("next: ckpt verify out.pth a.pth b.pth ")
+    assert ckpt(*shlex.split(line.removeprefix("next: ckpt ")), cwd=tmp_path).status == 0
+    report = json.loads(ckpt("verify", *arguments, "--json", cwd=tmp_path).out)
+    assert (report["verified"], report["next"]) == (False, line.removeprefix("next: "))

@@ -102,6 +102,30 @@ def test_a_state_dict_is_picked_by_its_name(tmp_path: Path) -> None:
             assert (checkpoint.contents.taken, list(checkpoint.catalog)) == (fragment[1:], keys)
 
 
+SLOTS = ["state.0.step", "state.0.exp_avg"]
+
+
+@pytest.mark.parametrize(
+    ("file", "fragment", "taken", "keys"),
+    [
+        ({"state_dict": model(), "optimizer_states": [ADAM]}, "optimizer_states", "optimizer_states.0", SLOTS),
+        ({"state_dict": model(), "optimizer_states": [ADAM]}, "optim", "optimizer_states.0", SLOTS),
+        ({"model": model(), "optimizer": ADAM}, "optim", "optimizer", SLOTS),
+        ({"model": model(), "training": {"opt": ADAM}}, "optim", "training.opt", SLOTS),
+        ({"state_dict": model(), "optimizer_states": [ADAM, ADAM]}, "optimizer_states", "optimizer_states", [f"{i}.{key}" for i in (0, 1) for key in SLOTS]),
+        ({"state_dict": model(), "opts": {"g": ADAM}, "optim": model("x")}, "optim", "optim", ["x"]),
+    ],
+)
+def test_the_state_of_optimizers_is_found_by_what_it_is(tmp_path: Path, file: object, fragment: str, taken: str, keys: list[str]) -> None:
+    with opened(tmp_path, file, f"#{fragment}") as checkpoint:
+        assert (checkpoint.contents.taken, list(checkpoint.catalog)) == (taken, keys)
+
+
+def test_one_of_two_optimizers_has_to_be_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has the states of 2 optimizers; it has `opt_g` \(2 tensors\), `opt_d` \(2 tensors\)$"):
+        opened(tmp_path, {"netG": model(), "opt_g": ADAM, "opt_d": ADAM}, "#optim")
+
+
 def test_an_optimizer_can_be_picked_by_its_name(tmp_path: Path) -> None:
     with opened(tmp_path, {"model": model(), "optimizer": ADAM}, "#optimizer") as checkpoint:
         assert list(checkpoint.catalog) == ["state.0.step", "state.0.exp_avg"]

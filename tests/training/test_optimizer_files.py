@@ -53,7 +53,7 @@ def test_optimizers_of_lightning_and_in_files_of_their_own(run, tmp_path):
     whole, alone = tmp_path / "last.ckpt", tmp_path / "optimizer.bin"
     torch.save({"state_dict": run[0]["model"], "optimizer_states": [run[0]["optimizer"]], "lr_schedulers": [{"last_epoch": 1}]}, whole)
     torch.save(run[0]["optimizer"], alone)
-    for state in (whole, f"{whole}#optimizer_states", f"{whole}#optimizer_states.0", alone):
+    for state in (whole, f"{whole}#optim", f"{whole}#optimizer_states", f"{whole}#optimizer_states.0", alone):
         assert_resumed(run, whole, state)
 
 
@@ -68,7 +68,7 @@ def test_one_of_two_optimizers_has_to_be_named(run, tmp_path):
         assert_resumed(run, path, path)
 
 
-@pytest.mark.parametrize("fragment", ["", "#optimizer"])
+@pytest.mark.parametrize("fragment", ["", "#optim", "#optimizer"])
 def test_an_optimizer_without_tensors_is_found_too(tmp_path, fragment):
     old, new = Old(), New()
     optimizer = torch.optim.SGD(old.parameters(), 0.25)

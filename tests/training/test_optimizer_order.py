@@ -68,3 +68,32 @@ def test_an_order_of_other_keys_is_refused(run, tmp_path):
         ckpt_tool.map(folder, None, tmp_path / "new", rules=RULES, optimizer_order=folder)
     with pytest.raises(InputError, match="`optimizer_order=`: is for whole training checkpoints"):
         ckpt_tool.map(folder, None, tmp_path / "new.safetensors", rules=RULES, optimizer_order=model)
+
+
+class Weighted(nn.Module):
+    """A buffer with the shape of a parameter, as the class weights of a criterion are."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = nn.Linear(3, 4)
+        self.criterion = nn.CrossEntropyLoss(weight=torch.ones(4))
+
+
+def test_a_model_knows_which_of_its_keys_are_parameters(tmp_path, monkeypatch):
+    model = Weighted()
+    run = {"state_dict": model.state_dict(), "optimizer_states": [state_of(model, model.parameters())]}
+    torch.save(run, tmp_path / "run.ckpt")
+    torch.save(model.state_dict(), tmp_path / "model.pth")
+    how = {"rules": ["model.** -> **"], "drop": "criterion.**"}
+    alone = r"1 may be `criterion.weight` or `model.bias`; if the order has buffers, too, give to `optimizer_order=` the model itself"
+    with pytest.raises(InputError, match=r"1 may be `criterion.weight` or `model.bias`; `optimizer_order=` gives"):
+        ckpt_tool.map(tmp_path / "run.ckpt", None, tmp_path / "new.ckpt", **how)
+    with pytest.raises(InputError, match=alone):
+        ckpt_tool.map(tmp_path / "run.ckpt", None, tmp_path / "new.ckpt", optimizer_order=tmp_path / "model.pth", **how)
+    (tmp_path / "weighted_nets.py").write_text("from test_optimizer_order import Weighted as build")
+    monkeypatch.chdir(tmp_path)
+    for place, order in enumerate([model, "weighted_nets:build"]):
+        new = tmp_path / f"new{place}.ckpt"
+        ckpt_tool.map(tmp_path / "run.ckpt", None, new, optimizer_order=order, **how)
+        state = torch.load(new)["optimizer_states"][0]["state"]
+        assert [state[number]["exp_avg"].shape for number in (0, 1)] == [(4, 3), (4,)]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.planning import Planned
-from ckpt_tool.api.sides import open_target
+from ckpt_tool.api.sides import is_model, open_target
 from ckpt_tool.api.whole.copies import copy_parts, other_copies
 from ckpt_tool.api.whole.optimizers import keeps_order, optimizers_of
 from ckpt_tool.errors import InputError
@@ -67,9 +67,11 @@ def form_of(
 
 
 def _order_of(given: Given | None) -> tuple[str, ...]:
-    """The keys of what tells the order of a model."""
+    """The keys of what tells the order of a model; of a model itself, those of its parameters."""
     if given is None:
         return ()
+    if is_model(given):
+        return _parameters_of(given)
     with open_target(given) as opened:
         if not in_module_order(opened.catalog):
             hint = "give the model itself, package.module:function, or a .pth that it wrote"
@@ -77,6 +79,17 @@ def _order_of(given: Given | None) -> tuple[str, ...]:
                 opened.path, "its keys are sorted, so they don't show a model's order", hint
             )
         return tuple(key for key, info in opened.catalog.items() if may_be_trained(info))
+
+
+def _parameters_of(given: object) -> tuple[str, ...]:
+    """The keys of the parameters of a model, or of that which a factory builds, in their order."""
+    from ckpt_tool.training.live import build_model, keys_of_parameters, unwrapped
+    from ckpt_tool.training.own_code import running
+
+    model = build_model(given) if isinstance(given, str) else given
+    with running(given if isinstance(given, str) else type(model).__name__):
+        parameters = keys_of_parameters(unwrapped(model))  # type: ignore[arg-type]
+    return tuple(key for keys in parameters for key in keys)
 
 
 def _texts(given: str | Iterable[str]) -> tuple[str, ...]:

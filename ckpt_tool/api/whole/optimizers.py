@@ -16,7 +16,7 @@ from ckpt_tool.formats.torch_files.state_dicts import is_optimizer
 from ckpt_tool.frozen import frozen
 from ckpt_tool.ops import TensorForm
 from ckpt_tool.optimizers import move_state, read_optimizer, recognise, with_names
-from ckpt_tool.optimizers.naming import HINT, pairing_note
+from ckpt_tool.optimizers.naming import HINT, PARAMETERS_ALONE, pairing_note
 from ckpt_tool.optimizers.refusals import matching_any
 from ckpt_tool.optimizers.saved import GROUPS, STATE
 from ckpt_tool.optimizers.sides import sides_of
@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 MAX_MEMBERS = 1000
 """Members of a container among which optimizers are looked for."""
 ALL = "**"
-ORDER_TELLS = "`--optimizer-order MODEL` gives the order of its parameters"
+TELLS_ORDER = {
+    HINT: "`--optimizer-order MODEL` gives the order of its parameters",
+    PARAMETERS_ALONE: (
+        "if the order has buffers, too, give to `--optimizer-order` the model itself "
+        "(package.module:function), or a key list of its parameters alone"
+    ),
+}
 Names = tuple[str, ...]
 
 
@@ -102,7 +108,7 @@ def _with_way_on(error: InputError, path: str, place: str) -> InputError:
     name = f"{split_fragment(path)[0]}#{place}" if place else path.removesuffix("#.")
     way = f"`--fresh-optimizer '{ALL}'` leaves its state behind"
     way += ", `--only-weights` all but the weights" if place else ""
-    told = ORDER_TELLS if error.hint == HINT else error.hint
+    told = TELLS_ORDER.get(error.hint or "", error.hint)
     hint = f"{told}; or {way}" if told else way
     return type(error)(name, error.fact, hint, error.place)
 

@@ -12,7 +12,7 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.formats.torch_files.state_dicts import is_averaged_copy
 from ckpt_tool.mapping.copies import prefix_of
 from ckpt_tool.optimizers import recognise
-from ckpt_tool.optimizers.naming import HINT, keys_of_parameters, may_be_trained
+from ckpt_tool.optimizers.naming import HINT, PARAMETERS_ALONE, keys_of_parameters, may_be_trained
 from ckpt_tool.optimizers.shapes import shape_of
 from ckpt_tool.tensors import Catalog
 
@@ -90,7 +90,7 @@ def may_be_of(saved: SavedOptimizer, catalog: Catalog) -> bool:
     try:
         return bool(keys_of_parameters(saved, catalog, kind))
     except InputError as error:
-        if error.hint != HINT:
+        if error.hint not in (HINT, PARAMETERS_ALONE):
             return False
     shapes = Counter(shape_of(parameter, kind) for parameter in saved.parameters)
     del shapes[None]

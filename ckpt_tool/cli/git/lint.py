@@ -9,10 +9,10 @@ from ckpt_tool.cli.output import (
     NO,
     NO_ANSWER,
     YES,
+    note_style_of,
     print_annotations,
     print_note,
     show_report,
-    style_of,
 )
 from ckpt_tool.errors import CkptError, RuleError
 
@@ -35,7 +35,7 @@ def lint(
     """
     from ckpt_tool.report.parts.style import plural
 
-    statuses = [_lint(path, github, style_of(color, False)) for path in paths]
+    statuses = [_lint(path, github, note_style_of(color, False)) for path in paths]
     unsound = sum(status != YES for status in statuses)
     if unsound or not quiet:
         files = plural(len(paths), "rule file")

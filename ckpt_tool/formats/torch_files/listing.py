@@ -31,6 +31,7 @@ from ckpt_tool.formats.pickle.values import (
 )
 from ckpt_tool.formats.torch_files.state_dicts import (
     Container,
+    are_optimizers,
     is_averaged_copy,
     is_optimizer,
     names_bookkeeping,
@@ -194,11 +195,15 @@ class Listing:
         """What the keys in a member start with; None for what lies outside the state dict."""
         if spot.key is None:
             return "" if child is self.taken.value and path == self.taken.text else None
-        if module_children(child) is None and (
-            is_optimizer(child) or (spot.is_named and names_bookkeeping(name))
-        ):
+        is_training = is_optimizer(child) or (spot.is_named and names_bookkeeping(name))
+        if is_training and module_children(child) is None and not self.are_optimizers:
             return None
         return f"{spot.key}{name}."
+
+    @property
+    def are_optimizers(self) -> bool:
+        """Whether the optimizers' states are what was asked for."""
+        return bool(self.taken.path) and are_optimizers(self.taken.value)
 
     def _group(self, name: str, child: object, path: str, group: str) -> str:
         """The group of what is in a container: one of its own for a state dict, and for an

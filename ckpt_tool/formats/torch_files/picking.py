@@ -15,12 +15,16 @@ from ckpt_tool.formats.torch_files.state_dicts import (
     RANKS,
     Container,
     TensorCounts,
+    are_optimizers,
     find_inside,
     is_averaged_copy,
+    is_optimizer,
 )
 
 WHOLE = "."
 """`FILE#.` means all that a file holds, under its full paths."""
+OPTIMIZER = "optim"
+"""`FILE#optim` means the optimizers' state, where nothing in the file has that name."""
 MAX_NAMES = 20
 _ROLES = frozenset((
     "g", "d", "gen", "dis", "disc", "generator", "discriminator", "netg", "netd", "critic",
@@ -158,9 +162,29 @@ def look_up(
         if found:
             fact = f"is the end of {len(found)} names"
             raise InputError(f"{file}#{wanted}", fact, _listed(found, counts))
+    if wanted == OPTIMIZER and (found := list(_optimizers((), top, holding, set()))):
+        if len(found) == 1:
+            return _refined(found[0], counts)
+        fact = f"has the states of {len(found)} optimizers"
+        raise InputError(file, fact, _listed(found, counts))
     known = _known_places(places, top, holding)
     hint = _listed(known, counts) if known else "it has no other state dict"
     raise InputError(f"{file}#{wanted}", f"no state dict in the file is named `{wanted}`", hint)
+
+
+def _optimizers(
+    path: tuple[str, ...], value: object, holding: set[int], seen: set[int]
+) -> Iterator[Container]:
+    """What holds the states of optimizers, outermost first."""
+    if is_optimizer(value) or are_optimizers(value):
+        yield Container(path, value)
+        return
+    seen.add(id(value))
+    if len(path) > NESTING:
+        return
+    for name, child in children(value):
+        if id(child) in holding and id(child) not in seen:
+            yield from _optimizers((*path, name), unwrap(child), holding, seen)
 
 
 def _ending_in(
@@ -193,7 +217,12 @@ def _counted(count: int) -> str:
 
 
 def _refined(found: Container, counts: TensorCounts) -> Container:
-    """The one state dict inside of what was named that has a known name; else all of it."""
+    """The one state dict inside of what was named that has a known name, or its one optimizer;
+    else all of it.
+    """
+    if are_optimizers(found.value) and len(listed := list(children(found.value))) == 1:
+        name, optimizer = listed[0]
+        return Container((*found.path, name), unwrap(optimizer))
     inside = [
         place
         for place in find_inside(found, counts)

@@ -82,6 +82,12 @@ def is_optimizer(value: object) -> bool:
     return isinstance(value, dict) and "param_groups" in value and "state" in value
 
 
+def are_optimizers(value: object) -> bool:
+    """Whether a list or a dict holds the states of optimizers, and nothing else."""
+    is_container = isinstance(value, dict | list | tuple) and bool(value)
+    return is_container and all(is_optimizer(unwrap(child)) for _, child in children(value))
+
+
 def names_bookkeeping(text: str) -> bool:
     """Whether a name is that of the state of an optimizer, a scheduler, a random generator:
     tensors, but no weights.

@@ -168,12 +168,24 @@ def _text_of(path: str) -> str:
     with SourceFile(path) as file:
         if file.size > RULE_FILE_BYTES:
             sizes = f"it has {file.size:,} bytes; at most {RULE_FILE_BYTES:,} are read"
-            raise InputError(path, f"is no rule file: {sizes}")
+            raise _checkpoint(file) or InputError(path, f"is no rule file: {sizes}")
         raw = file.read(0, file.size)
-    try:
-        return raw.decode().replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as error:
-        raise InputError(path, f"is no text: byte {error.start} is not UTF-8") from None
+        try:
+            return raw.decode().replace("\r\n", "\n").replace("\r", "\n")
+        except UnicodeDecodeError as error:
+            fault = InputError(path, f"is no text: byte {error.start} is not UTF-8")
+            raise _checkpoint(file) or fault from None
+
+
+def _checkpoint(file: SourceFile) -> InputError | None:
+    """What to say of a checkpoint where rules belong."""
+    from ckpt_tool.formats.registry import FORMATS, HEAD
+
+    head = file.read(0, min(file.size, HEAD))
+    if not any(format.recognise(head, file.size) for format in FORMATS):
+        return None
+    order = "`ckpt check` takes the rules first, then checkpoints; other commands take --rules"
+    return InputError(file.path, "is a checkpoint, not a rule file", order)
 
 
 def _include(

@@ -14,6 +14,7 @@ from ckpt_tool.errors import FormatError, InputError, WithoutTensors
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import split_fragment
 from ckpt_tool.formats.pickle.values import TensorRef
+from ckpt_tool.formats.torch_files.picking import OPTIMIZER as ANY
 from ckpt_tool.formats.torch_files.picking import WHOLE
 from ckpt_tool.ops import TensorForm
 from ckpt_tool.optimizers.saved import GROUPS, STATE
@@ -130,7 +131,7 @@ def _only_state(
 ) -> tuple[str, Mapping[str, object]] | None:
     """The optimizer that a path names among what its file holds, or the only one."""
     file, name = split_fragment(path)
-    some = {at: one for at, one in _states_in(values) if not name or at == name}
+    some = {at: one for at, one in _states_in(values) if name in ("", ANY, at)}
     if len(some) != 1:
         return None
     [(at, state)] = some.items()
