@@ -195,10 +195,6 @@ class RuleError(CkptError):
         return "\n".join(lines)
 
 
-class UnreadableRules(RuleError):
-    """Rules with mistakes in their text, so that there is no answer to whether they fit."""
-
-
 MAX_REPORTED = 10
 """Problems that an exception's text has; `problems` has all."""
 

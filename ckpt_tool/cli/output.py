@@ -12,7 +12,7 @@ from typing import TextIO
 
 from ckpt_tool.cli.options import Color
 from ckpt_tool.cli.parts.os_errors import os_error
-from ckpt_tool.errors import CkptError, InputError, OutputError, RuleError, UnreadableRules
+from ckpt_tool.errors import CkptError, InputError, OutputError, RuleError
 from ckpt_tool.formats.remote.addresses import shown, without_secrets
 from ckpt_tool.report.parts.problems import error_text, next_line
 from ckpt_tool.report.parts.style import PLAIN, Style, in_encoding, safe
@@ -215,7 +215,7 @@ def _point_to_traceback(error: CkptError, is_shown: bool) -> None:
 
 def fail(error: Exception, arguments: Sequence[str]) -> int:
     """Prints an error and gives the exit status: 1 for rules that don't fit, 2 for what can't be
-    used, or read.
+    used.
     """
     if usage := getattr(error, "format_message", None):
         return _misused(error, usage())
@@ -228,8 +228,7 @@ def fail(error: Exception, arguments: Sequence[str]) -> int:
             print_annotations("--github" in arguments, error_in_words)
             style = Style(_are_messages_coloured(arguments))
             print_note(error_text(error_in_words, style))
-        is_answer = isinstance(error_in_words, RuleError)
-        return NO if is_answer and not isinstance(error_in_words, UnreadableRules) else NO_ANSWER
+        return NO if isinstance(error_in_words, RuleError) else NO_ANSWER
     files = " ".join(
         safe(shown(argument)) for argument in arguments[1:] if not argument.startswith("-")
     )

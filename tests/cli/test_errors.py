@@ -152,10 +152,10 @@ def test_a_command_line_that_is_not_understood_is_an_error_as_all_others(line, u
 
 
 @pytest.mark.parametrize("command", ["plan", "plan --json", "verify", "map -o out.pth", "map --json -o out.pth"])
-def test_rules_whose_text_is_wrong_give_no_answer_and_check_says_no(folder, command):
+def test_rules_whose_text_is_wrong_are_refused(folder, command):
     (folder / "bad.yaml").write_text('rules:\n  - "a.{x -> b"\n')
     ran = ckpt(*command.split(), "--rules", "bad.yaml", "good.pth", "good.pth", cwd=folder)
-    assert (ran.status, ran.out) == (2, "")
+    assert (ran.status, ran.out) == (1, "")
     assert "bad.yaml:2:8" in ran.err
     assert not (folder / "out.pth").exists()
     assert ckpt("check", "bad.yaml", cwd=folder).status == 1

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 
-from ckpt_tool.errors import InputError, Location, UnreadableRules
+from ckpt_tool.errors import InputError, Location, RuleError
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.keys import nearest
 from ckpt_tool.mapping.reading.patterns import Reading
@@ -39,8 +39,8 @@ def read_rule_files(
     """The rules of several files, in order, as one set. `resolve(file, path)` says how a path
     inside a file is opened.
 
-    Raises InputError or RuleFileError for what can't be read, UnreadableRules with every problem of
-    what was.
+    Raises InputError or RuleFileError for what can't be read, RuleError with every problem of what
+    was.
     """
     draft = RuleSetDraft(Reading())
     for path in paths:
@@ -90,7 +90,7 @@ def join_rule_sets(first: RuleSet, second: RuleSet) -> RuleSet:
 
 def _finish(draft: RuleSetDraft) -> RuleSet:
     if draft.reading.problems:
-        raise UnreadableRules(draft.reading.problems)
+        raise RuleError(draft.reading.problems)
     rest, texts = draft.rest, draft.texts
     return RuleSet(
         tuple(draft.files),
