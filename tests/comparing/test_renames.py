@@ -4,10 +4,12 @@ import json
 
 import pytest
 import torch
-from literals import catalog
+from literals import catalog, pairs, rules
 from running import ckpt
 
 from ckpt_tool.comparing import Counterpart, Values, diff_renamed
+from ckpt_tool.mapping import compile_plan
+from ckpt_tool.report.parts.pairs import pair_groups
 
 
 def block(name, generator):
@@ -205,3 +207,26 @@ def test_a_filter_keeps_what_a_key_is_paired_with_on_the_other_side(folder, patt
     ran = ckpt("diff", "base.pth", "tuned.pth", "--renames", *values, "--filter", pattern, "--json", cwd=folder)
     [entry] = json.loads(ran.out)["entries"]
     assert (entry["kind"], entry["a"]["key"], entry["b"]["key"]) == ("renamed", "head.weight", "lm_head.weight")
+
+
+BLOCK = [f"conv{i}.weight" for i in (1, 2, 3)] + [f"bn{i}.{name}" for i in (1, 2, 3) for name in ("weight", "bias")]
+
+
+@pytest.mark.parametrize(
+    ("moved", "others", "told"),
+    [
+        ({f"layer4.2.{key}": f"top.block.{key}" for key in BLOCK}, ["layer4.1.w"], ["layer4.2.** → top.block.**"]),
+        ({f"enc.body.{key}": f"x.{key}" for key in BLOCK}, ["w"], ["enc.body.** → x.**"]),
+        ({f"enc.{key}": f"x.y.{key}" for key in ("w", "b")}, ["enc.v"], ["enc.{w,b} → x.y.{w,b}"]),
+        ({f"layers.{i}.{key}": f"top.{i + 1}.x.{key}" for i in range(3) for key in BLOCK}, ["layers.3.w"], ["layers.{0..2}.** → top.{1..3}.x.**"]),
+        ({f"layers.{i}.{key}": f"top.b{i}.{key}" for i in range(3) for key in BLOCK}, ["w"], ["layers.{0..2}.** → top.b{0..2}.**"]),
+        ({key: f"net.{key}" for key in BLOCK}, [], ["** → net.**"]),
+        ({f"m.{key}": key for key in BLOCK}, [], ["m.** → **"]),
+    ],
+)
+def test_both_patterns_of_what_was_renamed_are_a_rule(tmp_path, moved, others, told):
+    groups = pair_groups(moved, {}, [*moved, *others], [*moved.values(), *others])
+    assert [f"{group.a} → {group.b}" for group in groups] == told
+    source = catalog(*(f"{key} 2" for key in moved))
+    plan = compile_plan(rules(tmp_path, f"rules: [{', '.join(json.dumps(line) for line in told)}]\n".replace("\\u2192", "->")), source)
+    assert pairs(plan) == {other: (key,) for key, other in moved.items()}
