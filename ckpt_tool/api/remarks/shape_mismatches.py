@@ -4,6 +4,7 @@ twins, a checkpoint loaded by half.
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -16,6 +17,7 @@ from ckpt_tool.mapping.accounting.shape_mismatches import (
     fit_lines,
     rule_file,
 )
+from ckpt_tool.mapping.reading.writing import flow
 from ckpt_tool.tensors import Shape
 
 MAX_KEYS = 2000
@@ -42,21 +44,38 @@ def _twins(diff: Diff) -> Iterator[str]:
     for entry in diff.changes:
         if entry.plain_ops and entry.kind != "renamed":
             by_ops[entry.how].append(entry)
-    for entries in by_ops.values():
-        lines = _rules_for(entries, diff)
-        if len(lines) == 1:
-            yield f"{_tensors(len(entries))} equal after -e '{lines[0]}'"
+    for how, entries in by_ops.items():
+        patterns = _exact_patterns(entries, diff)
+        ops = entries[0].plain_ops
+        text = flow(ops[0] if len(ops) == 1 else ops)
+        options = " ".join(
+            f"-e {shlex.quote(f'{pattern} -> {pattern}: {text}')}" for pattern in patterns
+        )
+        if len(patterns) <= MAX_PATTERNS:
+            yield f"{_tensors(len(entries))} equal after {options}"
+        else:
+            more = f"{', '.join(patterns[:MAX_PATTERNS])} and {len(patterns) - MAX_PATTERNS} more"
+            yield f"{_tensors(len(entries))} equal after `{how}`: {more}"
 
 
-def _rules_for(entries: Sequence[Entry], diff: Diff) -> list[str]:
-    """Rules that make of one side's tensors the other's, by the ops between them."""
+def _exact_patterns(entries: Sequence[Entry], diff: Diff) -> list[str]:
+    """Patterns that match these keys and no other of the first side: one that leaves numbers open,
+    where there is one.
+    """
     from ckpt_tool.align import Pair, draft_rules
-    from ckpt_tool.ops import parse_ops
+    from ckpt_tool.keys import Matcher, PatternError, parse
 
-    pairs = [
-        Pair(((each.key,),), ((each.key,),), parse_ops(list(each.plain_ops))) for each in entries
-    ]
-    return [line for line in draft_rules(pairs, diff.a) if line[:1] != '"']
+    keys = {each.key for each in entries}
+    lines = draft_rules([Pair(((key,),), ((key,),), ()) for key in keys], diff.a, False)
+    if len(lines) == 1 and len(keys) > 1:
+        pattern = lines[0].strip('"').partition(" -> ")[0]
+        try:
+            matcher = Matcher(parse(pattern))
+        except PatternError:
+            return _patterns(entries, diff)
+        if {key for key in diff.a if matcher.match(key) is not None} == keys:
+            return [pattern]
+    return _patterns(entries, diff)
 
 
 def _tensors(count: int) -> str:
