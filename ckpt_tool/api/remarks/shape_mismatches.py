@@ -66,14 +66,15 @@ def _exact_patterns(entries: Sequence[Entry], diff: Diff) -> list[str]:
     from ckpt_tool.keys import Matcher, PatternError, parse
 
     keys = {each.key for each in entries}
-    lines = draft_rules([Pair(((key,),), ((key,),), ()) for key in keys], diff.a, False)
+    whole = diff.whole_sides[0]
+    lines = draft_rules([Pair(((key,),), ((key,),), ()) for key in keys], whole, False)
     if len(lines) == 1 and len(keys) > 1:
         pattern = lines[0].strip('"').partition(" -> ")[0]
         try:
             matcher = Matcher(parse(pattern))
         except PatternError:
             return _patterns(entries, diff)
-        if {key for key in diff.a if matcher.match(key) is not None} == keys:
+        if {key for key in whole if matcher.match(key) is not None} == keys:
             return [pattern]
     return _patterns(entries, diff)
 
@@ -88,14 +89,14 @@ def _fits(diff: Diff) -> Iterator[str]:
     found = [
         KeyFit(key, name)
         for key, source, target in shapes
-        if (name := fit_for(key, source, target, diff.b))
+        if (name := fit_for(key, source, target, diff.whole_sides[1]))
     ]
     rest = [_patterns(_of_kind(diff, kind), diff) for kind in ("only_a", "only_b")]
     # Where keys are left on both sides, some may be the same under another name; and what nothing
     # adapts is no small difference.
     if not found or len(found) < len(shapes) or all(rest):
         return
-    lines = fit_lines(found, [*diff.a, *diff.b])
+    lines = fit_lines(found, _every_key(diff))
     if len(lines) <= MAX_PATTERNS:
         reasons = ", ".join(WORDS[name] for name in lines)
         yield f"{reasons}? a rule file that adapts a to b: {rule_file(lines, *rest)}"
@@ -113,7 +114,12 @@ def _of_kind(diff: Diff, kind: str) -> list[Entry]:
 
 
 def _patterns(entries: Sequence[Entry], diff: Diff) -> list[str]:
-    return [one.pattern for one in fold({each.key: None for each in entries}, [*diff.a, *diff.b])]
+    return [one.pattern for one in fold({each.key: None for each in entries}, _every_key(diff))]
+
+
+def _every_key(diff: Diff) -> list[str]:
+    """The keys of both files: what is proposed is for these, whatever was compared."""
+    return [key for side in diff.whole_sides for key in side]
 
 
 def _half_loaded(diff: Diff) -> Iterator[str]:
