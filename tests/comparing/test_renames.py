@@ -9,8 +9,8 @@ from literals import catalog, pairs, rules
 from running import ckpt
 
 from ckpt_tool.comparing import Counterpart, Values, diff_renamed
+from ckpt_tool.keys.folding.pairs import pair_groups
 from ckpt_tool.mapping import compile_plan
-from ckpt_tool.report.parts.pairs import pair_groups
 
 
 def block(name, generator):

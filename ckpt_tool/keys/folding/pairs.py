@@ -6,7 +6,8 @@ import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from ckpt_tool.frozen import frozen
-from ckpt_tool.keys import fold, quote
+from ckpt_tool.keys.folding.fold import fold
+from ckpt_tool.keys.quoting import quote
 
 _WORDS = re.compile(r"\{[^{}]*\}")
 _NUMBER = re.compile(r"(?<![0-9])[0-9]{1,18}(?![0-9])")
@@ -34,6 +35,10 @@ def pair_groups(
     known_b = list(all_b)
     groups = []
     for one in fold(changes, all_a):
+        if all(key == pairs[key] for key in one.keys):
+            pattern = spelt(one.pattern, one.keys)
+            groups.append(PairGroup(pattern, pattern, one.keys))
+            continue
         folded = fold(dict.fromkeys(pairs[key] for key in one.keys), known_b)
         if len(folded) == 1 and len(one.keys) > 1:
             a, b = spelt(one.pattern, one.keys), spelt(folded[0].pattern, folded[0].keys)
