@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from ckpt_tool.align.drafting.draft import draft_rules
 from ckpt_tool.align.pairs import Pair, Slot
 from ckpt_tool.errors import RuleError
-from ckpt_tool.keys import quote
+from ckpt_tool.keys import Matcher, PatternSet, parse, quote
 from ckpt_tool.keys.folding.pairs import pair_groups
 from ckpt_tool.mapping import DTypePolicy, Plan, Step, compile_plan, read_rule_text
 from ckpt_tool.mapping.reading.writing import rule_line, scalar
@@ -69,7 +69,7 @@ def checked_draft(pairs: Sequence[Pair], setting: Setting) -> CheckedDraft:
     lines, plan = _sound(draft_rules(pairs, setting.source), wanted, setting)
     if plan and not _lacking(wanted, plan):
         return CheckedDraft(tuple(lines), plan)
-    ways = ((lines, (_by_leaves, _by_leaves)), (_exactly(pairs, setting.source), ()))
+    ways = ((lines, (_by_leaves, _by_leaves)), (_exactly(pairs, setting), ()))
     found = [
         made
         for lines, mending in ways
@@ -105,16 +105,17 @@ def _lacking(wanted: Mapping[KeySets, Pair], plan: Plan | None) -> list[Pair]:
     return [pair for each, pair in wanted.items() if each not in made]
 
 
-def _exactly(pairs: Sequence[Pair], source_keys: Iterable[str]) -> list[str]:
-    """Renames by patterns that match no key beside those of the pairs: what stays out of them is
-    in the middle of what is renamed.
+def _exactly(pairs: Sequence[Pair], setting: Setting) -> list[str]:
+    """Renames by patterns that match no key beside those of the pairs and what is dropped: what
+    stays out of them is in the middle of what is renamed.
     """
     renames = {pair.sources[0][0]: pair.targets[0][0] for pair in pairs if pair.is_rename}
     if len(renames) > MAX_FOLDED:
         return []
     others = [pair for pair in pairs if not pair.is_rename]
     taken = {key for pair in others for key in keys_in(pair.sources)}
-    left = [key for key in source_keys if key not in taken]
+    dropped = PatternSet([Matcher(parse(pattern)) for pattern in setting.drop])
+    left = [key for key in setting.source if key not in taken and not dropped.first(key)]
     groups = pair_groups(renames, {}, left, ())
     return [*written_out(others, ()), *(rule_line([each.a], [each.b]) for each in groups)]
 
