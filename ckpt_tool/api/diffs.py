@@ -19,6 +19,7 @@ from ckpt_tool.watching import unwatched
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
     from ckpt_tool.comparing import Tolerance, Values
+    from ckpt_tool.tensors import Catalog
     from ckpt_tool.watching import Watch
 
 
@@ -85,11 +86,12 @@ def diff_checkpoints(
         check_names(target.path, target.catalog)
         one, other = chosen(source.definite(), target.definite(), options)
         result = (
-            _diff_by_alignment(one, other, options, watch)
+            _diff_by_alignment(one, other, options, watch, source.catalog)
             if options.renames
             else diff_open(one, other, options, watch)
         )
-        both, notes = outside_of(source, target, bool(options.include or options.exclude))
+        is_chosen = bool(options.include or options.exclude)
+        both, notes = outside_of(source, target, is_chosen)
         beside = diff_open(*both, options) if both else None
         layouts = tuple(
             f"{side.path}: {side.contents.layout}"
@@ -102,15 +104,16 @@ def diff_checkpoints(
             labels=(label_of(source), label_of(target)),
             notes=notes,
             layouts=layouts,
+            whole=(source.catalog, target.catalog) if is_chosen else None,
         )
 
 
 def _diff_by_alignment(
-    source: Checkpoint, target: Checkpoint, options: Comparison, watch: Watch
+    source: Checkpoint, target: Checkpoint, options: Comparison, watch: Watch, every: Catalog
 ) -> Diff:
     from ckpt_tool.api.renames import diff_by_alignment
 
-    return diff_by_alignment(source, target, options.values, options.tolerance, watch)
+    return diff_by_alignment(source, target, options.values, options.tolerance, watch, every)
 
 
 def diff_open(

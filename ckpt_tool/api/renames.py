@@ -29,10 +29,12 @@ def diff_by_alignment(
     values: bool,
     tolerance: Tolerance | None = None,
     watch: Watch = unwatched,
+    every: Catalog | None = None,
 ) -> Diff:
     """The difference of two checkpoints whose tensors may have other names: found by names and
-    shapes, or by values.
+    shapes, or by values. `every` has the keys of the whole source, where some were chosen.
     """
+    keys = source.catalog if every is None else every
     if not values:
         pairs = _pairs_by_names(source.catalog, target.catalog)
         return _with_regrouped(
@@ -40,6 +42,7 @@ def diff_by_alignment(
                 source.catalog, target.catalog, _by_names(pairs, source.catalog, target.catalog)
             ),
             pairs,
+            keys,
         )
     from ckpt_tool.align.by_values.values import align_values
 
@@ -56,7 +59,7 @@ def diff_by_alignment(
         found,
         lambda keys: _compared(source, target, names, keys, tolerance),
     )
-    return _with_regrouped(result, pairs)
+    return _with_regrouped(result, pairs, keys)
 
 
 def counterparts(a: Catalog, b: Catalog, keys: Container[str]) -> set[str]:
@@ -69,7 +72,7 @@ def counterparts(a: Catalog, b: Catalog, keys: Container[str]) -> set[str]:
     return found
 
 
-def _with_regrouped(result: Diff, pairs: Sequence[Aligned]) -> Diff:
+def _with_regrouped(result: Diff, pairs: Sequence[Aligned], keys: Catalog) -> Diff:
     """The difference with rules for what one side has joined and the other apart."""
     source, target = _keys_of(result, "only_a"), _keys_of(result, "only_b")
     sure = (each.pair for each in pairs if each.confidence >= MIN_CONFIDENCE)
@@ -78,7 +81,7 @@ def _with_regrouped(result: Diff, pairs: Sequence[Aligned]) -> Diff:
         for pair in sure
         if source.issuperset(chain(*pair.sources)) and target.issuperset(chain(*pair.targets))
     ]
-    return replace(result, regrouped=tuple(draft_rules(many, result.a))) if many else result
+    return replace(result, regrouped=tuple(draft_rules(many, keys))) if many else result
 
 
 def _keys_of(result: Diff, kind: str) -> set[str]:

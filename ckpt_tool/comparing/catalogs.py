@@ -68,7 +68,7 @@ class Diff:
     is the difference of what is outside of the state dicts on both sides. `labels` are what the
     sides are called, with the name of the state dict that was taken out of several; `notes` say in
     words what was compared with nothing, `layouts` what kind of file a side is that holds no whole
-    model.
+    model. `whole` are both sides before keys were chosen, where they were.
 
     >>> import ckpt_tool, torch
     >>> diff = ckpt_tool.diff({"a": torch.ones(2), "b": torch.ones(3)}, {"a": torch.ones(5)})
@@ -89,6 +89,12 @@ class Diff:
     labels: tuple[str, str] = ("a", "b")
     notes: tuple[str, ...] = ()
     layouts: tuple[str, ...] = ()
+    whole: tuple[Catalog, Catalog] | None = None
+
+    @property
+    def whole_sides(self) -> tuple[Catalog, Catalog]:
+        """Both sides with all of their keys, those that were not compared too."""
+        return self.whole or (self.a, self.b)
 
     @property
     def entries(self) -> tuple[Entry, ...]:

@@ -137,8 +137,10 @@ def _entry(key: str, a: Catalog, b: Catalog, other: Counterpart | None) -> Entry
 
 def _is_measured(key: str, other: Counterpart, a: Catalog, b: Catalog) -> bool:
     """Whether values are compared: of one shape, not known to be equal as they are, and not under
-    another name through ops.
+    another name through ops. What keeps its name and has another dtype is measured too.
     """
     if a[key].shape != b[other.key].shape:
         return False
+    if other.key == key and a[key].dtype is not b[key].dtype:
+        return True
     return other.key == key if other.how else not other.is_equal

@@ -190,19 +190,17 @@ def _shape_notes(mismatches: Sequence[ShapeMismatch], target: Catalog) -> Iterat
 
 
 def _fit_notes(mismatches: Sequence[ShapeMismatch], source: Catalog, target: Catalog) -> list[str]:
-    """What adapts the first of them."""
+    """What adapts the first of them that something adapts."""
     if not mismatches:
         return []
-    first = mismatches[0]
     from ckpt_tool.mapping.accounting.shape_mismatches import fit_note
 
-    return fit_note(
-        first.target,
-        first.source_shape,
-        first.target_shape,
-        target,
-        has_shape_of_a_table(first.source, source),
-    )
+    for each in mismatches[:MAX_NOTES]:
+        are_words = has_shape_of_a_table(each.source, source)
+        shapes = each.source_shape, each.target_shape
+        if found := fit_note(each.target, *shapes, target, are_words):
+            return found
+    return []
 
 
 def _tie_notes(tied: Mapping[str, str]) -> Iterator[str]:

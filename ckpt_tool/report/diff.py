@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ckpt_tool.comparing import READABLE, Diff, Entry, Uncompared
 from ckpt_tool.keys import fold, outline, quote
-from ckpt_tool.report.parts.pairs import spelt
+from ckpt_tool.keys.folding.pairs import spelt
 from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, plural, safe, size_text
 from ckpt_tool.report.parts.table import Row, columns, table
 from ckpt_tool.report.parts.value_differences import (

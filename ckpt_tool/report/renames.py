@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ckpt_tool.comparing import Diff, Entry
 from ckpt_tool.keys import quote
-from ckpt_tool.report.parts.pairs import pair_groups
+from ckpt_tool.keys.folding.pairs import pair_groups
 from ckpt_tool.report.parts.style import Style, pattern_shown
 from ckpt_tool.report.parts.table import Row, table
 from ckpt_tool.report.parts.value_differences import remark_on, value_cells

@@ -79,3 +79,18 @@ def test_blocks_that_are_counted_through_take_few_rules():
     theirs = catalog(*(f"blocks.{s}.{b}.conv_{name}.weight {8 + s}x{9 + b}" for s, b in blocks for name in ("expand", "project")))
     found = suggest(ours, theirs)
     assert len(found.rules) <= 4
+
+
+def test_what_is_not_sure_in_the_middle_leaves_patterns_around_it():
+    keys = [f"layer{i}.{j}.{name}.weight" for i in range(3) for j in range(3) for name in ("conv1", "conv2", "norm")]
+    every = catalog(*(f"{key} 4x4" for key in keys))
+    odd = {"layer1.0.conv1.weight", "layer1.2.conv2.weight"}
+    found = checked_draft([rename(key, key) for key in keys if key not in odd], Setting(every, every))
+    assert found.lines == (
+        "layer{0,2}.** -> layer{0,2}.**",
+        "layer1.0.conv2.weight -> layer1.0.conv2.weight",
+        "layer1.{0,2}.norm.weight -> layer1.{0,2}.norm.weight",
+        "layer1.1.** -> layer1.1.**",
+        "layer1.2.conv1.weight -> layer1.2.conv1.weight",
+    )
+    assert found.refused == ()

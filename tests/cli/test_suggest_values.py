@@ -40,3 +40,20 @@ def test_a_key_list_has_no_values(folder):
     (folder / "keys.txt").write_text(ckpt("show", "b.pth", "--keys", cwd=folder).out)
     ran = ckpt("suggest", "a.pth", "keys.txt", "--values", cwd=folder)
     assert (ran.status, ran.err) == (2, "error: keys.txt: is a key list: it has no values to compare; give a checkpoint\n")
+
+
+def test_a_few_changed_tensors_leave_few_rules(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    shapes = {f"{name}{i}.{kind}": size for i in range(3) for name, kinds in (("conv", {"weight": (8, 8, 1, 1)}), ("bn", {"weight": (8,), "bias": (8,)})) for kind, size in kinds.items()}
+    ours = {f"layer{i}.{j}.{key}": torch.randn(shape, generator=generator) for i in range(4) for j in range(3) for key, shape in shapes.items()}
+    theirs = {key.replace("layer3.2", "top.block"): value.clone() for key, value in ours.items()}
+    theirs["layer0.1.conv0.weight"] = ours["layer0.1.conv0.weight"].transpose(0, 1).contiguous()
+    theirs["layer2.0.conv1.weight"] += 0.1
+    theirs["layer2.1.conv2.weight"] += 0.1
+    torch.save(ours, tmp_path / "a.pth")
+    torch.save(theirs, tmp_path / "b.pth")
+    found = json.loads(ckpt("suggest", "a.pth", "b.pth", "--values", "--json", cwd=tmp_path).out)
+    lines = [rule["rule"] for rule in found["drafted"]]
+    assert "layer3.2.** -> top.block.**" in lines
+    assert len(lines) <= 8, lines
+    assert sum(rule["tensors"] for rule in found["drafted"]) == len(ours) - 2

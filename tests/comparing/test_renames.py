@@ -1,13 +1,16 @@
 """`ckpt diff --renames`: tensors under other names, an inserted block, transposed and cast twins; what isn't sure isn't claimed."""
 
 import json
+import shlex
 
 import pytest
 import torch
-from literals import catalog
+from literals import catalog, pairs, rules
 from running import ckpt
 
 from ckpt_tool.comparing import Counterpart, Values, diff_renamed
+from ckpt_tool.keys.folding.pairs import pair_groups
+from ckpt_tool.mapping import compile_plan
 
 
 def block(name, generator):
@@ -205,3 +208,71 @@ def test_a_filter_keeps_what_a_key_is_paired_with_on_the_other_side(folder, patt
     ran = ckpt("diff", "base.pth", "tuned.pth", "--renames", *values, "--filter", pattern, "--json", cwd=folder)
     [entry] = json.loads(ran.out)["entries"]
     assert (entry["kind"], entry["a"]["key"], entry["b"]["key"]) == ("renamed", "head.weight", "lm_head.weight")
+
+
+BLOCK = [f"conv{i}.weight" for i in (1, 2, 3)] + [f"bn{i}.{name}" for i in (1, 2, 3) for name in ("weight", "bias")]
+
+
+@pytest.mark.parametrize(
+    ("moved", "others", "told"),
+    [
+        ({f"layer4.2.{key}": f"top.block.{key}" for key in BLOCK}, ["layer4.1.w"], ["layer4.2.** → top.block.**"]),
+        ({f"enc.body.{key}": f"x.{key}" for key in BLOCK}, ["w"], ["enc.body.** → x.**"]),
+        ({f"enc.{key}": f"x.y.{key}" for key in ("w", "b")}, ["enc.v"], ["enc.{w,b} → x.y.{w,b}"]),
+        ({f"layers.{i}.{key}": f"top.{i + 1}.x.{key}" for i in range(3) for key in BLOCK}, ["layers.3.w"], ["layers.{0..2}.** → top.{1..3}.x.**"]),
+        ({f"layers.{i}.{key}": f"top.b{i}.{key}" for i in range(3) for key in BLOCK}, ["w"], ["layers.{0..2}.** → top.b{0..2}.**"]),
+        ({key: f"net.{key}" for key in BLOCK}, [], ["** → net.**"]),
+        ({f"m.{key}": key for key in BLOCK}, [], ["m.** → **"]),
+    ],
+)
+def test_both_patterns_of_what_was_renamed_are_a_rule(tmp_path, moved, others, told):
+    groups = pair_groups(moved, {}, [*moved, *others], [*moved.values(), *others])
+    assert [f"{group.a} → {group.b}" for group in groups] == told
+    source = catalog(*(f"{key} 2" for key in moved))
+    plan = compile_plan(rules(tmp_path, f"rules: [{', '.join(json.dumps(line) for line in told)}]\n".replace("\\u2192", "->")), source)
+    assert pairs(plan) == {other: (key,) for key, other in moved.items()}
+
+
+@pytest.mark.parametrize(
+    ("turned", "told"),
+    [
+        (["layers.7.attn.weight"], "1 tensor is equal after -e 'layers.7.attn.weight -> layers.7.attn.weight: transpose'"),
+        (
+            ["layers.7.attn.weight", "layers.8.attn.weight"],
+            "2 tensors are equal after -e 'layers.{7..8}.attn.weight -> layers.{7..8}.attn.weight: transpose'",
+        ),
+        (
+            ["layers.2.attn.weight", "emb.weight"],
+            "2 tensors are equal after -e 'emb.weight -> emb.weight: transpose' -e 'layers.2.attn.weight -> layers.2.attn.weight: transpose'",
+        ),
+    ],
+)
+def test_the_rule_that_makes_tensors_equal_takes_no_others(folder, tmp_path, turned, told):
+    state = torch.load(folder / "base.pth")
+    torch.save({key: value.t().contiguous() if key in turned else value for key, value in state.items()}, tmp_path / "b.pth")
+    ran = ckpt("diff", folder / "base.pth", "b.pth", "--values", "--renames", cwd=tmp_path)
+    assert [line for line in ran.out.splitlines() if line.startswith("hint: ")] == [f"hint: {told}"]
+    options = shlex.split(told.partition("after ")[2])
+    done = ckpt("map", folder / "base.pth", "b.pth", *options, "-e", "** -> **", "-o", "out.pth", cwd=tmp_path)
+    assert (done.status, done.err) == (0, done.err)
+    assert ckpt("diff", "out.pth", "b.pth", "--values", cwd=tmp_path).status == 0
+
+
+def test_tensors_that_no_few_patterns_name_are_named_without_a_rule(folder, tmp_path):
+    state = torch.load(folder / "base.pth")
+    names = ["emb.weight", "head.weight", *(f"x{i}.y{i}.{'abcdef'[i]}" for i in range(6))]
+    state |= {name: torch.randn(6, 6) for name in names[2:]}
+    torch.save(state, tmp_path / "a.pth")
+    torch.save({key: value.t().contiguous() if key in names else value for key, value in state.items()}, tmp_path / "b.pth")
+    ran = ckpt("diff", "a.pth", "b.pth", "--values", "--renames", cwd=tmp_path)
+    (hint,) = [line for line in ran.out.splitlines() if line.startswith("hint: ")]
+    assert hint.startswith("hint: 8 tensors are equal after `transpose`: emb.weight, ")
+    assert hint.endswith(" more")
+
+
+def test_another_dtype_under_the_same_name_is_compared_with_renames_too(folder, tmp_path):
+    state = torch.load(folder / "base.pth")
+    torch.save({key.replace("layers.3", "top"): value.half() if key == "emb.weight" else value for key, value in state.items()}, tmp_path / "b.pth")
+    found = [ckpt("diff", folder / "base.pth", "b.pth", "--values", *more, cwd=tmp_path).out.splitlines() for more in ((), ("--renames",))]
+    assert found[0][3:5] == found[1][3:5]
+    assert found[1][4].endswith("equal after a cast to F16")

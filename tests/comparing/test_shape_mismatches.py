@@ -78,6 +78,38 @@ def test_no_rule_file_is_proposed_where_it_would_keep_fresh_what_is_no_head(tmp_
     assert "rule file" not in ckpt("diff", "a.pth", "b.pth", cwd=tmp_path).out
 
 
+MIDDLE = {"conv.weight": seeded(8, 3, 3, 3), "mid.weight": seeded(8, 8), "last.weight": seeded(10, 8), "last.bias": seeded(10)}
+
+
+def test_a_layer_in_the_middle_is_no_head(tmp_path):
+    torch.save(MIDDLE, tmp_path / "a.pth")
+    for name, changed in (("middle", {"mid.weight": seeded(16, 8)}), ("last", {"last.weight": seeded(3, 8), "last.bias": seeded(3)})):
+        torch.save(MIDDLE | changed, tmp_path / f"{name}.pth")
+    torch.save(MIDDLE | {"mid.weight": seeded(16, 8), "last.weight": seeded(3, 8), "last.bias": seeded(3)}, tmp_path / "both.pth")
+    for name, hints in (("middle", 0), ("last", 1), ("both", 0)):
+        assert ckpt("diff", "a.pth", f"{name}.pth", cwd=tmp_path).out.count("classes") == hints
+    for command in (("suggest", "a.pth", "both.pth"), ("map", "a.pth", "both.pth", "-o", "c.pth")):
+        ran = ckpt(*command, cwd=tmp_path)
+        assert '`fit: [{"last.weight": fresh}]`' in ran.out + ran.err
+        assert '{"mid.weight": fresh}' not in ran.out + ran.err
+
+
+@pytest.mark.parametrize("options", [["--filter", "fc.*"], ["--exclude", "{conv1,blocks.0,embed}.*"]])
+def test_what_is_proposed_for_some_keys_is_right_for_the_whole_files(tmp_path, options):
+    torch.save({key: value for key, value in A.items() if "." in key}, tmp_path / "a.pth")
+    torch.save({key: value for key, value in A.items() if "." in key} | {"fc.weight": seeded(4, 8), "fc.bias": seeded(4)}, tmp_path / "b.pth")
+    (hint,) = [line for line in ckpt("diff", "a.pth", "b.pth", *options, cwd=tmp_path).out.splitlines() if line.startswith("hint:")]
+    assert hint.endswith('{rules: ["** -> **"], fit: [{"fc.*": fresh}]}')
+
+
+def test_a_rule_for_some_keys_takes_none_of_the_others(tmp_path):
+    state = {f"{part}.{i}.w": seeded(4, 4, seed=i + 5 * (part == "a")) for part in "ab" for i in range(4)}
+    torch.save(state, tmp_path / "a.pth")
+    torch.save({key: value.t().contiguous() if key[0] == "a" else value for key, value in state.items()}, tmp_path / "b.pth")
+    ran = ckpt("diff", "a.pth", "b.pth", "--values", "--renames", "--filter", "a.**", cwd=tmp_path)
+    assert "hint: 4 tensors are equal after -e 'a.{i}.w -> a.{i}.w: transpose'" in ran.out.splitlines()
+
+
 def test_a_checkpoint_that_was_loaded_in_part_is_noticed(tmp_path):
     names = [f"layer{i}.{j}.weight" for i in (1, 2, 3) for j in range(4)]
     pretrained = {name: seeded(40, 40, seed=i) for i, name in enumerate(names)}

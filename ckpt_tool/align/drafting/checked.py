@@ -4,19 +4,23 @@ given up, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ckpt_tool.align.drafting.draft import draft_rules
 from ckpt_tool.align.pairs import Pair, Slot
 from ckpt_tool.errors import RuleError
-from ckpt_tool.keys import quote
+from ckpt_tool.keys import Matcher, PatternSet, parse, quote
+from ckpt_tool.keys.folding.pairs import pair_groups
 from ckpt_tool.mapping import DTypePolicy, Plan, Step, compile_plan, read_rule_text
 from ckpt_tool.mapping.reading.writing import rule_line, scalar
 from ckpt_tool.tensors import Catalog
 
 MAX_TRIES = 6
 """How often rules that make something else are taken out of a draft."""
+
+MAX_FOLDED = 20_000
+"""Renames that are looked through for patterns that match no other key."""
 
 KeySets = tuple[frozenset[str], frozenset[str]]
 """Target keys and source keys. Collected keys have no order of their own: experts by kind, or the
@@ -58,19 +62,62 @@ class Setting:
 
 
 def checked_draft(pairs: Sequence[Pair], setting: Setting) -> CheckedDraft:
-    """The short draft, mended where it makes anything else than the pairs; else one rule for each
-    pair that the planner takes.
+    """The short draft, mended where it makes anything else than the pairs, or patterns that match
+    no other keys, whichever are fewer rules; else one rule for each pair that the planner takes.
     """
     wanted = {_keys_of_pair(pair): pair for pair in pairs}
-    lines = draft_rules(pairs, setting.source)
-    for mended in (_by_leaves, _by_leaves, written_out, written_out):
-        lines, plan = _sound(lines, wanted, setting)
-        made = {_keys_of_step(step) for step in plan.steps} if plan else set()
-        lacking = [pair for each, pair in wanted.items() if each not in made]
+    lines, plan = _sound(draft_rules(pairs, setting.source), wanted, setting)
+    if plan and not _lacking(wanted, plan):
+        return CheckedDraft(tuple(lines), plan)
+    ways = ((lines, (_by_leaves, _by_leaves)), (_exactly(pairs, setting), ()))
+    found = [
+        made
+        for lines, mending in ways
+        if (made := _mended(lines, (*mending, written_out, written_out), wanted, setting))
+    ]
+    fewest = min(found, key=lambda each: len(each.lines), default=None)
+    return fewest or _one_by_one(pairs, setting)
+
+
+Mending = Callable[[Sequence[Pair], Iterable[str]], list[str]]
+"""What drafts lines for pairs that others don't make, of which some have been left out."""
+
+
+def _mended(
+    lines: Sequence[str],
+    mending: Sequence[Mending],
+    wanted: Mapping[KeySets, Pair],
+    setting: Setting,
+) -> CheckedDraft | None:
+    """The draft with lines for what it lacks before the others; None where it stays incomplete."""
+    for mended in mending:
+        sound, plan = _sound(lines, wanted, setting)
+        lacking = _lacking(wanted, plan)
         if plan and not lacking:
-            return CheckedDraft(tuple(lines), plan)
-        lines = [*mended(lacking, setting.source), *lines]
-    return _one_by_one(pairs, setting)
+            return CheckedDraft(tuple(sound), plan)
+        lines = [*mended(lacking, setting.source), *sound]
+    return None
+
+
+def _lacking(wanted: Mapping[KeySets, Pair], plan: Plan | None) -> list[Pair]:
+    """The pairs that a plan doesn't make."""
+    made = {_keys_of_step(step) for step in plan.steps} if plan else set()
+    return [pair for each, pair in wanted.items() if each not in made]
+
+
+def _exactly(pairs: Sequence[Pair], setting: Setting) -> list[str]:
+    """Renames by patterns that match no key beside those of the pairs and what is dropped: what
+    stays out of them is in the middle of what is renamed.
+    """
+    renames = {pair.sources[0][0]: pair.targets[0][0] for pair in pairs if pair.is_rename}
+    if len(renames) > MAX_FOLDED:
+        return []
+    others = [pair for pair in pairs if not pair.is_rename]
+    taken = {key for pair in others for key in keys_in(pair.sources)}
+    dropped = PatternSet([Matcher(parse(pattern)) for pattern in setting.drop])
+    left = [key for key in setting.source if key not in taken and not dropped.first(key)]
+    groups = pair_groups(renames, {}, left, ())
+    return [*written_out(others, ()), *(rule_line([each.a], [each.b]) for each in groups)]
 
 
 def _sound(

@@ -7,6 +7,7 @@ import shlex
 from ckpt_tool.comparing import Diff
 from ckpt_tool.errors import RuleError
 from ckpt_tool.keys.relations import equal_positions, prefix_rule
+from ckpt_tool.tensors import Catalog
 
 MAX_RULES = 5
 """Rules for regrouped tensors that are shown."""
@@ -36,24 +37,25 @@ def _relation_hints(result: Diff, names: tuple[str, str]) -> list[str]:
         len(result.a), len(result.b)
     ):
         return []
-    if rule := prefix_rule(result.a, result.b):
+    a, b = result.whole_sides
+    if rule := prefix_rule(a, b):
         text, count = rule
-        which = f"all {count} keys" if count == len(result.a) else f"{count} keys"
+        which = f"all {count} keys" if count == len(a) else f"{count} keys"
         return [f"{which} of {names[0]} are keys of {names[1]} after -e '{text}'"]
-    if not _pair_by_position(result):
+    if not _pair_by_position(a, b):
         return []
-    many = f"all {len(result.a)} tensors have equal shapes, one by one"
-    fact = many if len(result.a) > 1 else "the two tensors have equal shapes"
+    many = f"all {len(a)} tensors have equal shapes, one by one"
+    fact = many if len(a) > 1 else "the two tensors have equal shapes"
     return [f"{fact}: ckpt plan {shlex.join(names)} --by position"]
 
 
-def _pair_by_position(result: Diff) -> bool:
+def _pair_by_position(a: Catalog, b: Catalog) -> bool:
     from ckpt_tool.mapping import plan_by_position
 
-    if equal_positions(result.a, result.b) < max(len(result.a), len(result.b)):
+    if equal_positions(a, b) < max(len(a), len(b)):
         return False
     try:
-        plan_by_position(result.a, result.b)
+        plan_by_position(a, b)
     except RuleError:
         return False
     return True

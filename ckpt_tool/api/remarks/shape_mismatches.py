@@ -4,6 +4,7 @@ twins, a checkpoint loaded by half.
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -16,6 +17,7 @@ from ckpt_tool.mapping.accounting.shape_mismatches import (
     fit_lines,
     rule_file,
 )
+from ckpt_tool.mapping.reading.writing import flow
 from ckpt_tool.tensors import Shape, counted
 
 MAX_KEYS = 2000
@@ -42,21 +44,39 @@ def _twins(diff: Diff) -> Iterator[str]:
     for entry in diff.changes:
         if entry.plain_ops and entry.kind != "renamed":
             by_ops[entry.how].append(entry)
-    for entries in by_ops.values():
-        lines = _rules_for(entries, diff)
-        if len(lines) == 1:
-            yield f"{_tensors(len(entries))} equal after -e '{lines[0]}'"
+    for how, entries in by_ops.items():
+        patterns = _exact_patterns(entries, diff)
+        ops = entries[0].plain_ops
+        text = flow(ops[0] if len(ops) == 1 else ops)
+        options = " ".join(
+            f"-e {shlex.quote(f'{pattern} -> {pattern}: {text}')}" for pattern in patterns
+        )
+        if len(patterns) <= MAX_PATTERNS:
+            yield f"{_tensors(len(entries))} equal after {options}"
+        else:
+            more = f"{', '.join(patterns[:MAX_PATTERNS])} and {len(patterns) - MAX_PATTERNS} more"
+            yield f"{_tensors(len(entries))} equal after `{how}`: {more}"
 
 
-def _rules_for(entries: Sequence[Entry], diff: Diff) -> list[str]:
-    """Rules that make of one side's tensors the other's, by the ops between them."""
+def _exact_patterns(entries: Sequence[Entry], diff: Diff) -> list[str]:
+    """Patterns that match these keys and no other of the first side: one that leaves numbers open,
+    where there is one.
+    """
     from ckpt_tool.align import Pair, draft_rules
-    from ckpt_tool.ops import parse_ops
+    from ckpt_tool.keys import Matcher, PatternError, parse
 
-    pairs = [
-        Pair(((each.key,),), ((each.key,),), parse_ops(list(each.plain_ops))) for each in entries
-    ]
-    return [line for line in draft_rules(pairs, diff.a) if line[:1] != '"']
+    keys = {each.key for each in entries}
+    whole = diff.whole_sides[0]
+    lines = draft_rules([Pair(((key,),), ((key,),), ()) for key in keys], whole, False)
+    if len(lines) == 1 and len(keys) > 1:
+        pattern = lines[0].strip('"').partition(" -> ")[0]
+        try:
+            matcher = Matcher(parse(pattern))
+        except PatternError:
+            return _patterns(entries, diff)
+        if {key for key in whole if matcher.match(key) is not None} == keys:
+            return [pattern]
+    return _patterns(entries, diff)
 
 
 def _tensors(count: int) -> str:
@@ -69,14 +89,14 @@ def _fits(diff: Diff) -> Iterator[str]:
     found = [
         KeyFit(key, name)
         for key, source, target in shapes
-        if (name := fit_for(key, source, target, diff.b))
+        if (name := fit_for(key, source, target, diff.whole_sides[1]))
     ]
     rest = [_patterns(_of_kind(diff, kind), diff) for kind in ("only_a", "only_b")]
     # Where keys are left on both sides, some may be the same under another name; and what nothing
     # adapts is no small difference.
     if not found or len(found) < len(shapes) or all(rest):
         return
-    lines = fit_lines(found, [*diff.a, *diff.b])
+    lines = fit_lines(found, _every_key(diff))
     if len(lines) <= MAX_PATTERNS:
         reasons = ", ".join(WORDS[name] for name in lines)
         yield f"{reasons}? a rule file that adapts a to b: {rule_file(lines, *rest)}"
@@ -94,7 +114,12 @@ def _of_kind(diff: Diff, kind: str) -> list[Entry]:
 
 
 def _patterns(entries: Sequence[Entry], diff: Diff) -> list[str]:
-    return [one.pattern for one in fold({each.key: None for each in entries}, [*diff.a, *diff.b])]
+    return [one.pattern for one in fold({each.key: None for each in entries}, _every_key(diff))]
+
+
+def _every_key(diff: Diff) -> list[str]:
+    """The keys of both files: what is proposed is for these, whatever was compared."""
+    return [key for side in diff.whole_sides for key in side]
 
 
 def _half_loaded(diff: Diff) -> Iterator[str]:

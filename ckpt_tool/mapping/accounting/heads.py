@@ -14,14 +14,20 @@ _VOCABULARY = re.compile(
     r"predictions|position_embeddings?|pos_embed\w*|positional_embedding|relative_position_bias_table|queries|query_embed|prompt\w*)(?=[._]|$)"
 )
 """Names of tables over words, positions and queries: what a row means isn't a class."""
-_CLASSIFIER = re.compile(
-    r"(^|[._])(heads?|classif\w*|cls\w*|class\w*|logits?|score|predictor)(?=[._0-9]|$)|(^|\.)(fc\d*(_\w+)?|linear|output)(?=\.|$)"
+_NAMED = re.compile(
+    r"(^|[._])(heads?|classif\w*|cls\w*|class\w*|logits?|score|predictor)(?=[._0-9]|$)"
 )
+"""Names of classifiers."""
+_LINEAR = re.compile(r"(^|\.)(fc\d*(_\w+)?|linear|output)(?=\.|$)")
+"""Names of classifiers that layers in the middle of a network have too."""
+_CLASSIFIER = re.compile(f"{_NAMED.pattern}|{_LINEAR.pattern}")
 """Names that alone, without a bias beside them, tell a classifier, wherever in a network it lies.
 """
+_NUMBERED = re.compile(r"(^|\.)\d+\.")
 _TABLE = re.compile(
     r"embed|(^|[._])(emb|wte|tok\w*|word\w*|vocab\w*|shared)([._]|$)", re.IGNORECASE
 )
+_ENDING = re.compile(r"[0-9]{1,9}$")
 _IN_A_BLOCK = re.compile(r"^(.*?\.)?\w*\d+\.")
 
 
@@ -74,6 +80,36 @@ def are_heads(shape_mismatches: Iterable[ShapeMismatch], source: Catalog, target
     return len(_blocks_of(modules)) < 2 and all(
         _is_head(path, found, last) for path, found in modules.items()
     )
+
+
+def may_be_head(key: str, network: Catalog) -> bool:
+    """Whether a tensor may be of a classifier: its name says so, and that of no block, or it is of
+    the last weights of a network in its own order.
+
+    >>> from ckpt_tool.tensors import DType, TensorInfo
+    >>> keys = ["fc1.weight", "mid.weight", "blocks.0.fc.weight", "fc2.weight", "last.weight"]
+    >>> network = Catalog([TensorInfo(key, DType.F32, (8, 8)) for key in keys])
+    >>> [key for key in keys if may_be_head(key, network)]
+    ['fc2.weight', 'last.weight']
+    """
+    path = key.rpartition(".")[0] or key
+    if _NAMED.search(path):
+        return True
+    is_named = _LINEAR.search(path) and not _NUMBERED.search(f"{path}.")
+    if is_named and not _has_next(path, network):
+        return True
+    inside = {other for other in network if other == key or other.startswith(f"{path}.")}
+    last = _last_weights(inside, network) if network.is_ordered else set()
+    return any(len(network[other].shape) > 1 for other in last)
+
+
+def _has_next(path: str, network: Catalog) -> bool:
+    """Whether a module with the next number in its name follows: `fc2` after `fc1`."""
+    number = _ENDING.search(path)
+    if number is None:
+        return False
+    following = f"{path[: number.start()]}{int(number[0]) + 1}."
+    return any(key.startswith(following) for key in network)
 
 
 def _is_no_output(each: ShapeMismatch, source: Catalog) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import isqrt
 
 from ckpt_tool.keys import fold, quote
-from ckpt_tool.mapping.accounting.heads import is_table, is_vocabulary
+from ckpt_tool.mapping.accounting.heads import is_table, is_vocabulary, may_be_head
 from ckpt_tool.mapping.reading.writing import flow
 from ckpt_tool.ops import OpError, TensorForm
 from ckpt_tool.tensors import Catalog, DType, Shape
@@ -53,8 +53,20 @@ def fit_for(
     key: str, source: Shape, target: Shape, around: Catalog, origin: str = ""
 ) -> str | None:
     """The fit that makes a tensor the target's shape, by its name, or the one that it has in the
-    source, and what differs; None where none does. `around` are the tensors of its network.
+    source, and what differs; None where none does, nor where it would leave fresh what is no head.
+    `around` are the tensors of its network.
     """
+    name = _fit_by_name(key, source, target, around, origin)
+    return None if name == "fresh" and not _is_head(key, origin, around) else name
+
+
+def _is_head(key: str, origin: str, around: Catalog) -> bool:
+    return any(may_be_head(one, around) for one in (key, origin or key))
+
+
+def _fit_by_name(
+    key: str, source: Shape, target: Shape, around: Catalog, origin: str
+) -> str | None:
     keys = (key, origin or key)
     if any(map(_RELATIVE.search, keys)):
         names = ["resize_bias"]
@@ -119,9 +131,12 @@ def fit_of(
     """As `fit_for`, and with the arguments that the fit needs: what stands behind the key in
     `fit:`.
     """
-    name = fit_for(key, source, target, around, origin)
+    name = _fit_by_name(key, source, target, around, origin)
+    if name == "fresh":
+        is_head = _is_head(key, origin, around)
+        return "rows" if are_words else "fresh" if is_head else None
     if name:
-        return "rows" if are_words and name == "fresh" else name
+        return name
     if any(map(_RELATIVE.search, (key, origin))):
         extra = {"extra": BEIT_TOKENS}
         return {"resize_bias": extra} if _fits("resize_bias", source, target, extra) else None

@@ -7,10 +7,10 @@ from os.path import basename
 
 from ckpt_tool.frozen import frozen
 from ckpt_tool.keys import Fold, fold, outline, quote
+from ckpt_tool.keys.folding.pairs import pair_groups
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.rules import Rule
 from ckpt_tool.ops import ops_argument
-from ckpt_tool.report.parts.pairs import pair_groups
 from ckpt_tool.report.parts.style import Style
 from ckpt_tool.tensors import Catalog
 from ckpt_tool.wording import EMPTY

@@ -1,0 +1,133 @@
+"""Keys with what became of their names: pairs that changed alike, as one pattern for each side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+from ckpt_tool.frozen import frozen
+from ckpt_tool.keys.folding.fold import fold
+from ckpt_tool.keys.quoting import quote
+
+_WORDS = re.compile(r"\{[^{}]*\}")
+_NUMBER = re.compile(r"(?<![0-9])[0-9]{1,18}(?![0-9])")
+
+
+@frozen
+class PairGroup:
+    """Patterns of both sides, and the keys of the first that they stand for."""
+
+    a: str
+    b: str
+    keys: tuple[str, ...]
+
+
+def pair_groups(
+    pairs: Mapping[str, str],
+    labels: Mapping[str, Hashable],
+    all_a: Iterable[str],
+    all_b: Iterable[str],
+) -> list[PairGroup]:
+    """Pairs, by the key of the first side, folded where they changed alike and have one label: each
+    pattern matches exactly the keys of its group.
+    """
+    changes = {key: (_change(key, other), labels.get(key)) for key, other in pairs.items()}
+    known_b = list(all_b)
+    groups = []
+    for one in fold(changes, all_a):
+        if all(key == pairs[key] for key in one.keys):
+            pattern = spelt(one.pattern, one.keys)
+            groups.append(PairGroup(pattern, pattern, one.keys))
+            continue
+        folded = fold(dict.fromkeys(pairs[key] for key in one.keys), known_b)
+        if len(folded) == 1 and len(one.keys) > 1:
+            a, b = spelt(one.pattern, one.keys), spelt(folded[0].pattern, folded[0].keys)
+            a, b = _with_equal_ends(a, b, [(key, pairs[key]) for key in one.keys])
+            groups.append(PairGroup(a, b, one.keys))
+        else:
+            groups += [PairGroup(quote(key), quote(pairs[key]), (key,)) for key in one.keys]
+    return groups
+
+
+def spelt(pattern: str, keys: Sequence[str]) -> str:
+    """A pattern; for everything, with the names that all keys begin with: `model.layers.**`."""
+    if pattern != "**":
+        return pattern
+    shared = 0
+    names = [key.split(".")[:-1] for key in keys]
+    while all(len(each) > shared and each[shared] == names[0][shared] for each in names):
+        shared += 1
+    return ".".join([*(quote(name) for name in names[0][:shared]), pattern])
+
+
+def _with_equal_ends(a: str, b: str, keys: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """Both patterns so that they are a rule: what stands at their ends, `**` mostly, stands for the
+    same names on both sides. As they are where the names don't say how.
+    """
+    heads, ends = zip(*map(_head_and_end, (a, b)), strict=True)
+    closed = [end for end in ends if end not in OPEN]
+    if len(closed) == 2:
+        return a, b
+    end = closed[0] if closed else min(ends, key=OPEN.__getitem__)
+    depths = [_depth(head) for head in heads]
+    parts = [(one.split("."), other.split(".")) for one, other in keys]
+    tails = [
+        min(_shared_end(*both), *(len(both[side]) - depths[side] for side in (0, 1)))
+        for both in parts
+    ]
+    if not all(tails):
+        return a, b
+    found = []
+    for side in (0, 1):
+        between = {
+            ".".join(both[side][depths[side] : -tail])
+            for both, tail in zip(parts, tails, strict=True)
+        }
+        folded = fold(dict.fromkeys(sorted(between)), (_NO_NAME,))
+        if len(folded) != 1:
+            return a, b
+        names = [heads[side], folded[0].pattern if between != {""} else "", end]
+        found.append(".".join(name for name in names if name))
+    return found[0], found[1]
+
+
+OPEN = {"*": 1, "**": 2}
+"""What at the end of a pattern stands for any names, the narrower first."""
+
+
+_NO_NAME = "\0"
+
+
+def _head_and_end(pattern: str) -> tuple[str, str]:
+    """What stands before the last dot of a pattern, and behind it."""
+    at = _plain(pattern).rfind(".")
+    return pattern[: max(at, 0)], pattern[at + 1 :]
+
+
+def _depth(pattern: str) -> int:
+    return _plain(pattern).count(".") + 1 if pattern else 0
+
+
+def _plain(pattern: str) -> str:
+    """The pattern with no dot but those between names."""
+    return _WORDS.sub(lambda one: "x" * len(one[0]), pattern)
+
+
+def _shared_end(a: Sequence[str], b: Sequence[str]) -> int:
+    """How many names are the same on both sides, from the last."""
+    pairs = zip(reversed(a), reversed(b), strict=False)
+    return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(a), len(b)))
+
+
+def _change(key: str, other: str) -> Hashable:
+    """Which names became which, and by how much numbers differ."""
+    a, b = key.split("."), other.split(".")
+    shared = _shared_end(a, b)
+    source, target = (".".join(names[: len(names) - shared]) for names in (a, b))
+    numbers = [[int(number) for number in _NUMBER.findall(text)] for text in (source, target)]
+    steps = (
+        tuple(y - x for x, y in zip(*numbers, strict=True))
+        if len(numbers[0]) == len(numbers[1])
+        else (source, target)
+    )
+    return _NUMBER.sub("#", source), _NUMBER.sub("#", target), steps
