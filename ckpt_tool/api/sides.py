@@ -99,13 +99,13 @@ def open_target(given: Given, like: Checkpoint | None = None) -> Iterator[Tensor
     """
     if isinstance(given, str) and is_factory(given):
         from ckpt_tool.training.factories import build_model
-        from ckpt_tool.training.live import LiveState
+        from ckpt_tool.training.live import LiveState, keys_of_parameters, unwrapped
         from ckpt_tool.training.own_code import running
 
         model = build_model(given)
         with running(given):
-            state = model.state_dict()
-        yield LiveState(given, state)
+            state, parameters = model.state_dict(), keys_of_parameters(unwrapped(model))
+        yield LiveState(given, state, parameters=parameters)
     else:
         if isinstance(given, str) and (meant := _factory_meant(given)):
             raise InputError(given, "no such file", f"did you mean {meant}?")

@@ -36,7 +36,8 @@ code knows what to do with it.
 class LiveState:
     """A state dict in memory, with what the engine asks of an open checkpoint.
 
-    `others` are its keys that are no tensors, or no weights. Sparse and quantised tensors and
+    `parameters` are all keys of each parameter, where it is that of a model. `others` are its keys
+    that are no tensors, or no weights. Sparse and quantised tensors and
     numpy's arrays are `unreadable` in its catalog, as in that of a file; where it `is_target`,
     which keeps what it isn't given, its tensors are keys like others. Raises InputError for tensors
     of lazy modules, which have no shape yet.
@@ -46,9 +47,13 @@ class LiveState:
     files: tuple[SourceFile, ...] = ()
 
     def __init__(
-        self, path: str, state_dict: Mapping[str, object], is_target: bool = False
+        self,
+        path: str,
+        state_dict: Mapping[str, object],
+        is_target: bool = False,
+        parameters: tuple[tuple[str, ...], ...] = (),
     ) -> None:
-        self.path = path
+        self.path, self.parameters = path, parameters
         weights = _weights(state_dict)
         _check_shapes(path, weights)
         odd = {key: tensor for key, tensor in weights.items() if odd_kind(tensor)}
