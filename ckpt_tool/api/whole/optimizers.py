@@ -285,9 +285,9 @@ class _Optimizer:
 
 def _parameters_of(weights: Part) -> Sequence[tuple[str, ...]]:
     """All keys of each parameter of the target, where that is a model whose state dict has them."""
-    parameters = getattr(weights.target, "parameters", ())
-    known = weights.plan.target or {}
-    return parameters if all(any(key in known for key in keys) for keys in parameters) else ()
+    parameters: Sequence[tuple[str, ...]] = getattr(weights.target, "parameters", ())
+    known = set(weights.plan.target or ())
+    return () if any(known.isdisjoint(keys) for keys in parameters) else parameters
 
 
 def _member(root: object, names: Names) -> object:
