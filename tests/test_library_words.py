@@ -1,6 +1,7 @@
 """Errors of the library name arguments, never options of the command line."""
 
 import re
+import traceback
 
 import pytest
 import torch
@@ -23,6 +24,15 @@ def test_an_error_of_a_call_names_no_option(number):
     with pytest.raises(ckpt_tool.CkptError) as raised:
         CALLS[number]()
     assert not re.search(r"(?<![\w-])--?[a-z]", str(raised.value)), str(raised.value)
+    assert "During handling" not in "".join(traceback.format_exception(raised.value))
+
+
+def test_an_error_in_ones_own_code_keeps_its_traceback(tmp_path, monkeypatch):
+    (tmp_path / "failing_nets.py").write_text("def build():\n    raise ValueError('no config')\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ckpt_tool.InputError) as raised:
+        ckpt_tool.plan(B, "failing_nets:build")
+    assert "ValueError: no config\n\nThe above exception was the direct cause" in "".join(traceback.format_exception(raised.value))
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def chosen(
     keys = dict.fromkeys(
         key for side in (source, target) for key in (*side.catalog, *side.catalog.unreadable)
     )
-    wanted = _matching("--filter", options.include, keys) if options.include else set(keys)
+    wanted = _matching("--include", options.include, keys) if options.include else set(keys)
     if options.renames and options.include:
         from ckpt_tool.api.renames import counterparts
 

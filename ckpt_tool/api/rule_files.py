@@ -67,14 +67,24 @@ def find_rules(name: str) -> str:
         for candidate in (folder / name, folder / f"{name}.yaml"):
             if os.path.isfile(candidate) and os.sep not in name:
                 return str(candidate)
-    from ckpt_tool.keys import nearest
+    from ckpt_tool.formats.remote.slips import nearest_file
 
-    near = nearest(name, shipped_mappings())
+    near = nearest_file(name, (*_beside(name), *shipped_mappings()))
     raise InputError(
         name,
         "no such file, and no shipped mapping has that name",
         f"did you mean {near}?" if near else None,
     )
+
+
+def _beside(name: str) -> list[str]:
+    """The rule files in the folder of one that isn't there."""
+    folder = os.path.dirname(name)
+    try:
+        names = sorted(os.listdir(folder or os.curdir))
+    except OSError:
+        return []
+    return [os.path.join(folder, each) for each in names if each.endswith((".yaml", ".yml"))]
 
 
 def mapping_folders() -> list[Path]:

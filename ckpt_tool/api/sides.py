@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     """A side as people give it: a path, an open checkpoint, a module, a state dict."""
 
 
+MAX_CODE = 1 << 20
+"""Characters of a module in which a name is looked for."""
+
+
 @contextmanager
 def open_side(given: Given, like: Checkpoint | None = None) -> Iterator[Checkpoint]:
     """A path opened, and closed again; an open checkpoint as it is; a state dict or a module as
@@ -94,16 +98,42 @@ def open_target(given: Given, like: Checkpoint | None = None) -> Iterator[Tensor
     memory as it is. `like` is that of `open_side`.
     """
     if isinstance(given, str) and is_factory(given):
-        from ckpt_tool.training.live import LiveState, build_model
+        from ckpt_tool.training.factories import build_model
+        from ckpt_tool.training.live import LiveState, keys_of_parameters, unwrapped
         from ckpt_tool.training.own_code import running
 
         model = build_model(given)
         with running(given):
-            state = model.state_dict()
-        yield LiveState(given, state)
+            state, parameters = model.state_dict(), keys_of_parameters(unwrapped(model))
+        yield LiveState(given, state, parameters=parameters)
     else:
+        if isinstance(given, str) and (meant := _factory_meant(given)):
+            raise InputError(given, "no such file", f"did you mean {meant}?")
         with open_side(given, like) as checkpoint:
             yield checkpoint
+
+
+def _factory_meant(path: str) -> str | None:
+    """`package.module:function` where that is what a path was probably meant for that leads
+    nowhere: `net.build`, `nets/net.py:build`.
+    """
+    found = re.fullmatch(r"([\w./]+?)(?:\.py:|\.)([A-Za-z_]\w*)", path)
+    if found is None or os.path.lexists(path):
+        return None
+    module = found[1].removeprefix("./").replace("/", ".")
+    return f"{module}:{found[2]}" if _defines(module, found[2]) else None
+
+
+def _defines(module: str, name: str) -> bool:
+    """Whether a module of the working directory seems to have a function or a model of this
+    name.
+    """
+    try:
+        with open(module.replace(".", os.sep) + ".py", encoding="utf-8", errors="replace") as file:
+            text = file.read(MAX_CODE)
+    except OSError:
+        return False
+    return re.search(rf"^(?:(?:def|class)\s+{name}\b|{name}\s*=)", text, re.M) is not None
 
 
 def is_model(given: object) -> bool:

@@ -82,7 +82,7 @@ Target = Annotated[
         autocompletion=state_dicts,
         help=(
             "Whose keys, shapes and fresh values it takes: a checkpoint, or "
-            "`package.module:factory`, which builds the model."
+            "`package.module:factory`, which builds the model, or is it."
         ),
     ),
 ]
@@ -261,12 +261,15 @@ def _dtype(text: str | None) -> "DTypePolicy":
         return "target"
     if text.lower() == "source":
         return "source"
-    found = next(
-        (dtype for dtype in DType if dtype.value == text.upper() and dtype.is_floating), None
-    )
-    if found is None:
+    from ckpt_tool.ops import OpError
+    from ckpt_tool.ops.casts import dtype_named
+
+    try:
+        found = dtype_named(text.lower().removeprefix("torch."), "--dtype")
+    except OpError:
+        found = None
+    if found is None or not found.is_floating:
         names = " ".join(dtype.value for dtype in DType if dtype.is_floating)
-        raise InputError(
-            "--dtype", f"`{text}` is neither `target`, `source`, nor a floating type ({names})"
-        )
+        fact = f"`{text}` is neither `target`, `source`, nor a floating type ({names})"
+        raise InputError("--dtype", fact, "torch's names are taken too, as bfloat16")
     return found

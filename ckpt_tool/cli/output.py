@@ -18,6 +18,7 @@ from ckpt_tool.report.parts.problems import error_text, next_line
 from ckpt_tool.report.parts.style import PLAIN, Style, in_encoding, safe
 
 YES, NO, NO_ANSWER = 0, 1, 2
+_NO_COMMAND = re.compile(r"no such command '(.+?)'\.?$")
 _EXTRA = re.compile(r"unexpected extra argument(?:s|\(s\))? \((\S+)\)")
 MIN_WIDTH = 40
 """Columns that a terminal has at least; a narrower one breaks lines itself."""
@@ -198,6 +199,8 @@ def _misused(error: Exception, message: str) -> int:
 
 def _meant(fact: str, options: Sequence[str]) -> str:
     """What a word that stands where none belongs was probably meant for."""
+    if found := _NO_COMMAND.match(fact):
+        return _command_for(found[1])
     found = _EXTRA.search(fact)
     extra = found[1] if found else ""
     if extra.endswith((".yaml", ".yml")) and "rules" in options:
@@ -205,6 +208,14 @@ def _meant(fact: str, options: Sequence[str]) -> str:
     if extra and "in_place" in options:  # map's own
         return f"; the output is given with `-o {safe(extra)}`"
     return ""
+
+
+def _command_for(word: str) -> str:
+    """What to say of a word that is a file, and no command."""
+    if not os.path.lexists(word.partition("#")[0]):
+        return ""
+    verb = "check" if word.endswith((".yaml", ".yml")) else "show"
+    return f"; did you mean `ckpt {verb} {safe(word)}`?"
 
 
 def _point_to_traceback(error: CkptError, is_shown: bool) -> None:

@@ -257,9 +257,7 @@ def _missing(path: str) -> InputError:
 
 def _nearest(path: str) -> str | None:
     """What was probably meant."""
-    from difflib import get_close_matches
-
-    from ckpt_tool.formats.remote.slips import address_meant, on_the_hub
+    from ckpt_tool.formats.remote.slips import address_meant, nearest_file, on_the_hub
 
     folder, name = os.path.split(path)
     meant = address_meant(path)
@@ -271,8 +269,8 @@ def _nearest(path: str) -> str | None:
         return f"is {meant} meant?" if meant else "its folder does not exist"
     if meant:
         return f"is {meant} meant?"
-    near = get_close_matches(name, names, 1) if len(names) < MAX_NEIGHBOURS else []
-    return f"did you mean {os.path.join(folder, near[0])}?" if near else None
+    near = nearest_file(name, names) if len(names) < MAX_NEIGHBOURS else None
+    return f"did you mean {os.path.join(folder, near)}?" if near else None
 
 
 def _kind(mode: int) -> str:

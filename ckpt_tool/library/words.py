@@ -60,7 +60,9 @@ def in_python(text: str) -> str:
 
 
 def speaks_python(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, whose errors name arguments instead of options."""
+    """The function, whose errors name arguments instead of options, and come without those of
+    ours that led to them: a cause that says something to a user is the error's `__cause__`.
+    """
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -76,6 +78,7 @@ def _translated() -> Iterator[None]:
         yield
     except CkptError as error:
         _translate(error)
+        error.__suppress_context__ = True
         raise
 
 

@@ -42,7 +42,7 @@ def plan_by_name(
     RuleError for keys that are neither mapped nor named, and when nothing pairs.
     """
     open_source, open_target = without_named(named, source, target)
-    naming = name_keys(open_source, open_target)
+    naming = name_keys(open_source, open_target, (source, target))
     pairs, mismatches = _pairs(naming, open_source, open_target)
     if not pairs:
         raise RuleError(
@@ -133,28 +133,27 @@ class Naming:
     notes: tuple[str, ...] = ()
 
 
-def name_keys(source: Catalog, target: Catalog) -> Naming:
+def name_keys(
+    source: Catalog, target: Catalog, whole: tuple[Catalog, Catalog] | None = None
+) -> Naming:
     """How the names of two catalogs relate: equal, or equal but for wrappers' prefixes and one
-    other that most keys have.
+    other that most keys have. `whole` are the two with the keys that are left out here, of which
+    the notes count how many have a prefix.
     """
     wrapper, target_wrapper = wrapper_prefix(keys_of(source)), wrapper_prefix(keys_of(target))
     if wrapper == target_wrapper:
         wrapper = target_wrapper = ""
-    sides = (("source", source, wrapper), ("target", target, target_wrapper))
-    notes = [_wrapper_note(side, prefix) for side, _, prefix in sides if prefix]
+    cuts = wrapper, target_wrapper
     plain = [
-        {key[len(cut) :]: info.shape for key, info in catalog.items()} for _, catalog, cut in sides
+        {key[len(cut) :]: info.shape for key, info in catalog.items()}
+        for catalog, cut in zip((source, target), cuts, strict=True)
     ]
     prefix = unique_prefix(*plain)
+    whole = whole or (source, target)
     return Naming(
         lambda key: _renamed(key[len(wrapper) :], prefix, target_wrapper),
-        (*notes, *_prefix_note(prefix, *plain)),
+        tuple(_prefix_notes(prefix, cuts, whole)),
     )
-
-
-def _wrapper_note(side: str, prefix: str) -> str:
-    owner = wrapper_names(prefix)
-    return f"every key of the {side} begins with `{prefix}` ({owner}); paired without it"
 
 
 def _renamed(key: str, prefix: Prefix, before: str) -> str | None:
@@ -162,15 +161,26 @@ def _renamed(key: str, prefix: Prefix, before: str) -> str | None:
     return None if name is None else before + name
 
 
-def _prefix_note(
-    prefix: Prefix, source: Mapping[str, object], target: Mapping[str, object]
+def _prefix_notes(
+    prefix: Prefix, cuts: tuple[str, str], whole: tuple[Catalog, Catalog]
 ) -> Iterator[str]:
-    for text, side, keys in ((prefix.strip, "source", source), (prefix.add, "target", target)):
+    """What is left out at the beginning of names: wrappers' prefixes, then the other."""
+    sides = ("source", "target")
+    for side, text, catalog in zip(sides, cuts, whole, strict=True):
         if text:
-            count = sum(key.startswith(text) for key in keys)
-            which = "every key" if count == len(keys) else f"{count:,} of {len(keys):,} keys"
-            begins = "begins" if count == len(keys) else "begin"
-            yield f"{which} of the {side} {begins} with `{text}`; paired without it"
+            yield _prefix_note(side, text, f" ({wrapper_names(text)})", list(catalog))
+    for side, text, cut, catalog in zip(
+        sides, (prefix.strip, prefix.add), cuts, whole, strict=True
+    ):
+        if text:
+            yield _prefix_note(side, text, "", [key.removeprefix(cut) for key in catalog])
+
+
+def _prefix_note(side: str, text: str, owner: str, keys: Sequence[str]) -> str:
+    count = sum(key.startswith(text) for key in keys)
+    which = "every key" if count == len(keys) else f"{count:,} of {len(keys):,} keys"
+    begins = "begins" if count == len(keys) else "begin"
+    return f"{which} of the {side} {begins} with `{text}`{owner}; paired without it"
 
 
 def _shape_notes(mismatches: Sequence[ShapeMismatch], target: Catalog) -> Iterator[str]:

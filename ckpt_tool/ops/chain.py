@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar, get_args
 
 from ckpt_tool.ops.arithmetic import Affine, Unary
@@ -208,7 +209,8 @@ def _class(name: str) -> type[Op]:
             f'as in `fit: [{{"PATTERN OF THE TARGET": {name}}}]`'
         )
     if name not in OPS:
-        raise OpError(f"`{name}` is no op; there are {', '.join(OPS)}")
+        meant = "".join(f"did you mean `{near}`? " for near in get_close_matches(name[:99], OPS, 1))
+        raise OpError(f"`{name}` is no op; {meant}there are {', '.join(OPS)}")
     return OPS[name]
 
 

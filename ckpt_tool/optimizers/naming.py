@@ -159,7 +159,9 @@ def pairing_note(saved: SavedOptimizer, catalog: Catalog, kind: Kind | UnknownKi
     alike = sum(shape is not None and known[shape] > 1 for shape in shapes)
     if not alike:
         return None
-    order = "it names no parameters, and they were taken in the order of the model's"
+    order = (
+        "the optimizer's state names no parameters, and they were taken in the order of the model's"
+    )
     return f"{order}; {alike} have equal shapes, for which another order would not be noticed"
 
 

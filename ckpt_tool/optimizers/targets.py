@@ -41,6 +41,12 @@ class TargetOptimizer:
     groups: tuple[Mapping[str, object], ...] | None = None
 
 
+def of_model(parameters: Sequence[tuple[str, ...]]) -> TargetOptimizer | None:
+    """A model's parameters, by all keys of each, in no optimizer yet; None where there are none."""
+    found = tuple(TargetParameter(keys) for keys in parameters)
+    return TargetOptimizer(found) if found else None
+
+
 def target_of_plan(plan: Plan, label: str, form: Form, keys: Sequence[str]) -> TargetOptimizer:
     """The parameters in the order of the target's keys, or without one in that of the source's
     optimizer: those that come from the optimizer's own

@@ -1,13 +1,10 @@
-"""A live state dict where a checkpoint could stand, and models that a factory builds."""
+"""A live state dict where a checkpoint could stand."""
 
 from __future__ import annotations
 
-import importlib
-import os
 import sys
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
@@ -23,7 +20,6 @@ from ckpt_tool.torch_bridge import (
     to_bytes,
     whole_tensor,
 )
-from ckpt_tool.training.own_code import place_of, running
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +36,8 @@ code knows what to do with it.
 class LiveState:
     """A state dict in memory, with what the engine asks of an open checkpoint.
 
-    `others` are its keys that are no tensors, or no weights. Sparse and quantised tensors and
+    `parameters` are all keys of each parameter, where it is that of a model. `others` are its keys
+    that are no tensors, or no weights. Sparse and quantised tensors and
     numpy's arrays are `unreadable` in its catalog, as in that of a file; where it `is_target`,
     which keeps what it isn't given, its tensors are keys like others. Raises InputError for tensors
     of lazy modules, which have no shape yet.
@@ -50,9 +47,13 @@ class LiveState:
     files: tuple[SourceFile, ...] = ()
 
     def __init__(
-        self, path: str, state_dict: Mapping[str, object], is_target: bool = False
+        self,
+        path: str,
+        state_dict: Mapping[str, object],
+        is_target: bool = False,
+        parameters: tuple[tuple[str, ...], ...] = (),
     ) -> None:
-        self.path = path
+        self.path, self.parameters = path, parameters
         weights = _weights(state_dict)
         _check_shapes(path, weights)
         odd = {key: tensor for key, tensor in weights.items() if odd_kind(tensor)}
@@ -226,42 +227,6 @@ def _holds_weights(value: object) -> bool:
     if isinstance(value, Mapping):
         return any(_is_weight(key, inner) for key, inner in value.items())
     return isinstance(value, nn.Module)
-
-
-def build_model(factory: str) -> nn.Module:
-    """The model that `package.module:function` returns: the user's own code, run because the user
-    named it.
-    """
-    from torch import nn
-
-    module_name, _, name = factory.partition(":")
-    with _importing_from(os.getcwd()), running(factory):
-        try:
-            build = getattr(importlib.import_module(module_name), name)
-        except (ImportError, AttributeError) as error:
-            place = place_of(error)  # none where it is the module or the function that isn't there
-            at = f" (at {place})" if place else ""
-            fact = f"can't be imported: {error}{at}"
-            raise InputError(factory, fact) from (error if place else None)
-        if not callable(build):
-            raise InputError(factory, f"is a {type(build).__name__}, not a function")
-        model = build()
-    if not isinstance(model, nn.Module):
-        raise InputError(factory, f"returned a {type(model).__name__}, not an nn.Module")
-    return model
-
-
-@contextmanager
-def _importing_from(folder: str) -> Iterator[None]:
-    """Modules of a folder can be imported here, as `python -m` could; afterwards the search path is
-    what it was.
-    """
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # the code that was imported may have changed it itself
-            sys.path.remove(folder)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 from ckpt_tool.formats import Checkpoint
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.placements.byte_ranges import CHUNK
-from ckpt_tool.training.live import LiveState, state_dict_of
+from ckpt_tool.training.live import (
+    LiveState,
+    keys_of_parameters,
+    state_dict_of,
+    unwrapped,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,6 +36,7 @@ class LiveCheckpoint(Checkpoint):
 
     def __init__(self, given: nn.Module | Mapping[str, object], name: str) -> None:
         self._live = LiveState(name, state_dict_of(given))
+        self.parameters = () if isinstance(given, Mapping) else keys_of_parameters(unwrapped(given))
         contents = Contents(self._live.catalog, {}, versions=self._live.versions)
         super().__init__(name, "memory", contents)
 

@@ -185,3 +185,35 @@ def test_files_in_the_wrong_place_are_told_theirs(tmp_path, line, said):
     ran = ckpt(*line.split(), cwd=tmp_path)
     assert (ran.status, ran.out) == (2, "")
     assert ran.err.splitlines()[-1].endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("plan a.pth a.pth -r dett.yaml", "error: dett.yaml: no such file, and no shipped mapping has that name; did you mean det.yaml?"),
+        ("plan a.pth a.pth -r sub/dett.yaml", "error: sub/dett.yaml: no such file, and no shipped mapping has that name"),
+        ("plan a.pth a.pth -r resnet50_to_yol", "did you mean resnet50_to_yolo.yaml?"),
+        ("show nope.pth", "error: nope.pth: no such file"),
+        ("show network.pt", "error: network.pt: no such file; did you mean network.pth?"),
+        ("show netwrk", "error: netwrk: no such file; did you mean network.pth?"),
+        ("a.pth", "error: no such command 'a.pth'; did you mean `ckpt show a.pth`?"),
+        ("det.yaml", "error: no such command 'det.yaml'; did you mean `ckpt check det.yaml`?"),
+        ("diff a.pth a.pth --include none.**", "error: --include: `none.**` matches no key of either side"),
+    ],
+)
+def test_what_is_not_there_is_told_what_is_alike(tmp_path, line, said):
+    torch.save({"a": torch.ones(2)}, tmp_path / "a.pth")
+    for name in ("out.pth", "network.pth", "network.txt", "det.yaml"):
+        (tmp_path / name).write_text("")
+    ran = ckpt(*line.split(), cwd=tmp_path)
+    assert ran.status == 2
+    assert ran.err.splitlines()[-1].endswith(said)
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "torch.bfloat16", "bf16", "BF16"])
+def test_types_go_by_the_names_of_torch_too(tmp_path, name):
+    torch.save({"a": torch.ones(2)}, tmp_path / "a.pth")
+    assert ckpt("map", "a.pth", "-e", "** -> **", "--dtype", name, "-o", "out.pth", cwd=tmp_path).status == 0
+    assert torch.load(tmp_path / "out.pth")["a"].dtype == torch.bfloat16
+    ran = ckpt("map", "a.pth", "-e", "** -> **", "--dtype", "int64", "-o", "no.pth", cwd=tmp_path)
+    assert (ran.status, "nor a floating type" in ran.err) == (2, True)

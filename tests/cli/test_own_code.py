@@ -15,6 +15,7 @@ def wants(size): pass
 def loads(): nn.Linear(2, 2).load_state_dict({"a": 1})
 def number(): return 5
 size = 5
+model = nn.Linear(2, 2)
 
 class Stateless(nn.Linear):
     def __init__(self): super().__init__(2, 2)
@@ -33,7 +34,12 @@ SAID = [
     ("nets:loads", "raised RuntimeError at nets.py:8: Error(s) in loading state_dict for Linear: Missing key(s) in state_dict"),
     ("nets:number", "returned a int, not an nn.Module"),
     ("nets:size", "is a int, not a function"),
-    ("nets:Stateless", "raised ValueError at nets.py:14: no state"),
+    ("nets:numbr", "can't be imported: module 'nets' has no attribute 'numbr'; did you mean nets:number?"),
+    ("nets.py:number", "can't be imported: No module named 'nets.py'; 'nets' is not a package; did you mean nets:number?"),
+    ("nest:number", "can't be imported: No module named 'nest'; did you mean nets:number?"),
+    ("nets.number", "no such file; did you mean nets:number?"),
+    ("./nets.py:number", "no such file; did you mean nets:number?"),
+    ("nets:Stateless", "raised ValueError at nets.py:15: no state"),
     ("half:f", "raised SyntaxError at half.py:1: invalid syntax"),
     ("lacks:f", "can't be imported: No module named 'nowhere_at_all' (at lacks.py:2); --debug shows its traceback"),
     ("ends:f", "raised SystemExit at ends.py:1: 0"),
@@ -71,4 +77,14 @@ def test_networks_of_a_trace(folder):
     ran = ckpt(*words, "nets:divides", cwd=folder)
     assert (ran.status, ran.err.startswith("error: nets:divides: raised ZeroDivisionError at nets.py:4")) == (2, True)
     ran = ckpt(*words, "nets:Fails", cwd=folder)
-    assert (ran.status, "can't be run on this input: AttributeError at nets.py:18: 'Fails' object has no attribute" in ran.err) == (2, True)
+    assert (ran.status, "can't be run on this input: AttributeError at nets.py:19: 'Fails' object has no attribute" in ran.err) == (2, True)
+
+
+def test_a_model_that_is_there_already_is_the_model(folder):
+    torch.save({"weight": torch.zeros(2, 2), "bias": torch.ones(2)}, folder / "b.pth")
+    ran = ckpt("map", "a.pth", "nets:model", "-o", "out.pth", cwd=folder)
+    assert ran.status == 0, ran.err
+    assert torch.load(folder / "out.pth")["weight"].tolist() == [[1, 1], [1, 1]]
+    ran = ckpt("trace", "a.pth", "b.pth", "--random-input", "1x2", "--model", "nets:model", cwd=folder)
+    assert (ran.status, "different" in ran.out) == (1, True), ran.err
+    (folder / "out.pth").unlink()

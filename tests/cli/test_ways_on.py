@@ -159,3 +159,21 @@ def test_a_model_that_is_built_is_in_no_command_for_files(networks, options):
     ran = ckpt(*shlex.split(proposed(ran)), cwd=networks)
     assert ran.status in (0, 1)
     assert proposed(ran) is None or ckpt(*shlex.split(proposed(ran)), cwd=networks).status in (0, 1)
+
+
+@pytest.mark.parametrize("text", ['rules: ["** -> net.**: spilt"]\n', "rule: [a -> b]\n", "rules:\n  - a.{x -> b\n", "rules: [a > b]\n"])
+def test_a_mistake_in_the_text_of_rules_is_what_there_is_to_correct(networks, text):
+    (networks / "rules.yaml").write_text(text)
+    ran = ckpt("check", "rules.yaml", "one.pth", "below.pth", cwd=networks)
+    assert (ran.status, proposed(ran)) == (1, None)
+    assert json.loads(ckpt("check", "rules.yaml", "one.pth", "below.pth", "--json", cwd=networks).out)["next"] is None
+
+
+@pytest.mark.parametrize("words", [["--partial"], ["-e", "0.weight -> net.0.weight", "--partial"], []])
+def test_a_type_alone_leads_to_its_cast(networks, words):
+    below = torch.load(networks / "below.pth")
+    torch.save({**below, "net.0.weight": below["net.0.weight"].half()} if words else {"0.weight": below["net.0.weight"].half()}, networks / "half.pth")
+    torch.save({key[4:]: value for key, value in below.items() if words or key == "net.0.weight"}, networks / "one.pth")
+    ran = ckpt("plan", "one.pth", "half.pth", *words, cwd=networks)
+    assert (ran.status, "--dtype target" in proposed(ran)) == (1, True), ran.err
+    assert ckpt(*shlex.split(proposed(ran)), cwd=networks).status == 0

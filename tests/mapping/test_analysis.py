@@ -64,6 +64,7 @@ QUIET = [
     "tables: {t: {a: b}}\nparams: {h: 2, d: {value: h * 2}, s: {default: 1}}\nrules:\n"
     '  - x.{t}.w -> y.{t}.w: {rearrange: "(h d) ... -> (d h) ...", h: h}\n  - z.{i=0..d-1} -> z.{i}: {slice: {dim: 0, start: s}}\n',
     "rules: [a.* -> c.*]\noptional: [b.* -> c.*]\n",
+    "params: {rows: 8, size: 2, heads: {value: rows / size}, h: {value: heads}}\nrules: ['a.{i=0..h-1}.w -> b.{i}.w']\n",
 ]
 
 

@@ -190,6 +190,14 @@ PREFIXES = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("prefix", ["model.", "module."])
+def test_what_is_dropped_counts_among_the_keys_of_a_prefix(prefix):
+    source = catalog(f"{prefix}a.w 2", f"{prefix}b.w 3", f"{prefix}old 3", "criterion.weight 5")
+    plan = plan_by_name(source, catalog("a.w 2", "b.w 3"), named=read_inline_rules((), ["criterion.*", f"{prefix}old"]))
+    assert pairs(plan) == {"a.w": (f"{prefix}a.w",), "b.w": (f"{prefix}b.w",)}
+    assert plan.notes[0].startswith(f"3 of 4 keys of the source begin with `{prefix}`")
+
+
 @pytest.mark.parametrize(("source", "target", "wanted", "note"), PREFIXES)
 def test_by_name_sees_through_one_prefix_and_says_so(source, target, wanted, note):
     plan = plan_by_name(catalog(*source), catalog(*target))

@@ -322,6 +322,7 @@ def test_what_a_cast_loses_is_said(ours, theirs, loss):
 
 REFUSED = [
     ("foo", [], f"`foo` is no op; there are {', '.join(OPS)}"),
+    ("spilt", [], f"`spilt` is no op; did you mean `split`? there are {', '.join(OPS)}"),
     ({"split": 0, "concat": 0}, [], "`split` and `concat` in one mapping; ops that follow each other are a list"),
     ({"split": {"dims": 0}}, [], "`split` has no `dims`; it has `dim`, `sizes`"),
     ({"concat": "x"}, [], "`concat`: `dim` is a whole number, not 'x'"),

@@ -97,3 +97,15 @@ def test_a_model_knows_which_of_its_keys_are_parameters(tmp_path, monkeypatch):
         ckpt_tool.map(tmp_path / "run.ckpt", None, new, optimizer_order=order, **how)
         state = torch.load(new)["optimizer_states"][0]["state"]
         assert [state[number]["exp_avg"].shape for number in (0, 1)] == [(4, 3), (4,)]
+
+
+def test_a_target_that_is_a_model_tells_its_parameters_from_buffers(tmp_path):
+    model, new = nn.Linear(3, 4), Weighted()
+    state = state_of(model, model.parameters())
+    torch.save({"model": model.state_dict(), "optimizer": state}, tmp_path / "run.ckpt")
+    ckpt_tool.map(tmp_path / "run.ckpt", new, tmp_path / "new.ckpt", rules=["** -> model.**"], keep="criterion.**", whole=True)
+    found = torch.load(tmp_path / "new.ckpt")["optimizer"]
+    assert found["param_groups"][0]["params"] == [0, 1]
+    optimizer = torch.optim.AdamW(new.parameters())
+    optimizer.load_state_dict(found)
+    assert all(torch.equal(optimizer.state[one]["exp_avg"], state["state"][place]["exp_avg"]) for place, one in enumerate(new.parameters()))

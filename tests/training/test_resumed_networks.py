@@ -136,7 +136,7 @@ def test_an_order_that_equal_shapes_leave_open_is_told(tmp_path, order, alike):
         parameter.grad = torch.ones_like(parameter)
     made.step()
     torch.save({"model": net.state_dict(), "optimizer": made.state_dict()}, tmp_path / "run.pt")
-    note = f"it names no parameters, and they were taken in the order of the model's; {alike} have equal shapes, for which another order would not be noticed"
+    note = f"the optimizer's state names no parameters, and they were taken in the order of the model's; {alike} have equal shapes, for which another order would not be noticed"
     new = torch.nn.ModuleDict({"z": net.get_submodule("b"), "y": net.get_submodule("a")})
     torch.save(new.state_dict(), tmp_path / "init.pt")
     rules = ("-e", "a.* -> y.*", "-e", "b.* -> z.*")

@@ -240,7 +240,7 @@ def test_optimizers_that_would_go_wrong_are_refused_before_anything_is_frozen():
     model = net()
     for optimizer, message in (
         (torch.optim.LBFGS(model.parameters()), "is LBFGS, which moves parameters without a gradient"),
-        (torch.optim.SGD(net().parameters(), lr=0.1), "has no parameter of this model; build it after"),
+        (torch.optim.SGD(net().parameters(), lr=0.1), "has no parameter of this model; build it of this model's parameters, after the model is sharded"),
     ):
         with pytest.raises(InputError, match=message):
             ckpt_tool.freeze(model, "0.**", optimizer=optimizer)
@@ -377,6 +377,19 @@ def test_what_stayed_fresh_trains_first():
     assert schedule.apply(model, 0).thawed.modules == ()
     assert {name for name, one in model.named_parameters() if one.requires_grad} == {"4.weight", "4.bias", "7.weight", "7.bias"}
     assert (model[1].training, model[4].training) == (False, True)
+
+
+def test_single_keys_of_a_schedule_are_printed_folded():
+    fresh = [f"fpn.{i}.{name}" for i in range(5) for name in ("weight", "bias")]
+    schedule = FreezeSchedule({0: [*fresh, "head.**"], 1: ["fpn.5.weight", "fpn.5.bias"], 2: ["a.w", "b.w"], 3: ["{c,d}.*"], 4: "**"})
+    assert str(schedule).splitlines() == [
+        "epoch 0  trains head.**  fpn.{0..4}.* (10 keys)",
+        "epoch 1  trains fpn.5.* (2 keys)",
+        "epoch 2  trains a.w  b.w",
+        "epoch 3  trains {c,d}.*",
+        "epoch 4  trains **",
+    ]
+    assert eval(repr(schedule)) == schedule
 
 
 def test_schedules_that_mean_nothing_are_refused():

@@ -23,6 +23,7 @@ from ckpt_tool.api.next_steps.refused import Trying
 from ckpt_tool.api.next_steps.swapped import are_swapped, swapped
 from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.api.requirements import has_values
+from ckpt_tool.api.rule_files import read_rules
 from ckpt_tool.api.sides import open_target
 from ckpt_tool.errors import CkptError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
@@ -94,9 +95,12 @@ def after_check(
     problems: Sequence[Problem], source: str | None, target: str | None, options: MappingOptions
 ) -> WayOn:
     """For rules and a pair: to map with them, completed by what they leave where that is safe, or a
-    draft to compare them with; that the sides are swapped, where they are.
+    draft to compare them with; that the sides are swapped, where they are. For mistakes in the
+    rules' text there is none.
     """
     if source is None or target is None or is_read_once(source, target):
+        return WayOn()
+    if problems and not _can_be_read(options):
         return WayOn()
     if problems and _are_swapped(problems, source, target, options):
         return swapped(source, target, options)
@@ -104,6 +108,15 @@ def after_check(
         way_to_map(source, target, options)
         or (command("suggest", [source, target]) if _draft_helps(problems, options) else None)
     )
+
+
+def _can_be_read(options: MappingOptions) -> bool:
+    """Whether the rules' text has no mistakes: what these say is what there is to do."""
+    try:
+        read_rules(options)
+    except CkptError:
+        return False
+    return True
 
 
 def _draft_helps(problems: Sequence[Problem], options: MappingOptions) -> bool:

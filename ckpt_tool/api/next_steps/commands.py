@@ -138,10 +138,11 @@ def is_draft(options: MappingOptions) -> bool:
 
 def are_to_be_corrected(problems: Sequence[Problem]) -> bool:
     """Whether all that is wrong says itself what to change, an option's pattern that matches
-    nothing, a number that was expected, or a shape that a `fit:` adapts: no draft says more.
+    nothing, a number that was expected, a type, or a shape that a `fit:` adapts: no draft says
+    more.
     """
     return bool(problems) and all(
-        problem.code == "expect"
+        problem.code in ("expect", "dtype")
         or (problem.code == "shape" and "`fit: " in "".join(problem.notes))
         or (problem.code == "dead-rule" and _is_option(problem))
         for problem in problems

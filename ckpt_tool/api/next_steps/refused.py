@@ -8,6 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.drafting import draft_open
+from ckpt_tool.api.next_steps.casting import casting, casts_plainly, is_strict
 from ckpt_tool.api.next_steps.commands import (
     WayOn,
     are_to_be_corrected,
@@ -58,8 +59,10 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
         return WayOn(command("show", sides[1:]))
     if are_swapped(planned.source, planned.target, options, planned.problems):
         return swapped(sides[0], sides[1], options)
-    trying = Trying(planned.source, planned.target, options)
     more = *more, *_output_words(verb, planned, more)
+    if cast := casting(planned.source, planned.target, options, planned.problems):
+        return WayOn(command(verb, sides, *arguments(cast), *more))
+    trying = Trying(planned.source, planned.target, options)
     if best := trying.best():
         line = command(_verb(verb, planned, best), sides, *arguments(best.options), *more)
         if line:
@@ -246,23 +249,13 @@ class Trying:
         try:
             yield from self._completed(options)
         except RuleError as error:
-            codes = {problem.code for problem in error.problems}
-            is_strict = codes == {"dtype"} and options.dtypes == "strict"
-            if is_strict and self._casts_plainly(cast := replace(options, dtypes="target")):
+            cast = replace(options, dtypes="target")
+            if is_strict(error.problems, options) and casts_plainly(
+                self._source, self._target, cast
+            ):
                 yield from self._attempt(cast)
         except InputError:
             return
-
-    def _casts_plainly(self, options: MappingOptions) -> bool:
-        from ckpt_tool.advising import are_plain_casts
-
-        beside = self._source.outside().catalog if isinstance(self._source, Checkpoint) else {}
-        try:
-            return are_plain_casts(
-                self._draft(replace(options, partial=True)), [*self._source.catalog, *beside]
-            )
-        except RuleError:
-            return False
 
     def _completed(self, options: MappingOptions) -> Iterator[Attempt]:
         """The way with what it leaves named, if that is safe. Raises RuleError for what doesn't

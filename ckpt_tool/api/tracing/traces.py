@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -80,6 +81,8 @@ def trace_checkpoints(
     from ckpt_tool.training import build_model
 
     one, other = (build_model(factory) for factory in factories)
+    if other is one:  # a model that is there already
+        other = deepcopy(one)
     given = _inputs_for(one, inputs[0], inputs[2], seed)
     given_other = None if inputs[1] is None else _inputs_for(other, inputs[1], None, seed)
     if given_other is None and inputs[0] is not None:

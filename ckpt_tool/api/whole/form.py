@@ -83,7 +83,8 @@ def _order_of(given: Given | None) -> tuple[str, ...]:
 
 def _parameters_of(given: object) -> tuple[str, ...]:
     """The keys of the parameters of a model, or of that which a factory builds, in their order."""
-    from ckpt_tool.training.live import build_model, keys_of_parameters, unwrapped
+    from ckpt_tool.training.factories import build_model
+    from ckpt_tool.training.live import keys_of_parameters, unwrapped
     from ckpt_tool.training.own_code import running
 
     model = build_model(given) if isinstance(given, str) else given

@@ -20,6 +20,7 @@ from ckpt_tool.optimizers.naming import HINT, PARAMETERS_ALONE, pairing_note
 from ckpt_tool.optimizers.refusals import matching_any
 from ckpt_tool.optimizers.saved import GROUPS, STATE
 from ckpt_tool.optimizers.sides import sides_of
+from ckpt_tool.optimizers.targets import of_model
 from ckpt_tool.tensors import Catalog
 
 if TYPE_CHECKING:
@@ -194,7 +195,8 @@ class _Optimizer:
                 "has its state under flat names, which can't be written",
                 f"--fresh-optimizer '{ALL}' leaves it out",
             )
-        sides = sides_of(weights.plan, saved, None, None)
+        target = of_model(_parameters_of(weights))
+        sides = sides_of(weights.plan, saved, target, None)
         parameters = [each.name for each in sides.target.parameters]
         matched = [pattern for pattern in fresh if _matches(pattern, parameters)]
         state = move_state(weights.plan, saved, sides.target, matched, sides.kind)
@@ -279,6 +281,13 @@ class _Optimizer:
         ]
         path = "" if self.others else self.path
         return other_owner(self.saved, path, weights.plan, mapped, [*self.others, *others])
+
+
+def _parameters_of(weights: Part) -> Sequence[tuple[str, ...]]:
+    """All keys of each parameter of the target, where that is a model whose state dict has them."""
+    parameters: Sequence[tuple[str, ...]] = getattr(weights.target, "parameters", ())
+    known = set(weights.plan.target or ())
+    return () if any(known.isdisjoint(keys) for keys in parameters) else parameters
 
 
 def _member(root: object, names: Names) -> object:

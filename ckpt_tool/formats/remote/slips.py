@@ -1,9 +1,13 @@
-"""Addresses that are written with a slip, so that they are none: what was probably meant."""
+"""Addresses and names of files that are written with a slip, so that they lead nowhere: what was
+probably meant.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-from difflib import get_close_matches
+from collections.abc import Iterable
+from difflib import SequenceMatcher, get_close_matches
 
 _SCHEMES = ("https", "http", "hf", "s3", "gs", "gcs", "az", "abfs", "memory", "file")
 _ONE_SLASH = re.compile(rf"({'|'.join(_SCHEMES)})(?::/?(?![/:])|[:;]?//)(.+)", re.I | re.S)
@@ -47,3 +51,22 @@ def address_meant(path: str) -> str | None:
 def on_the_hub(path: str) -> str | None:
     """What a path would be on the hub, where it looks like the name of a repository."""
     return f"hf://{path}" if _ON_THE_HUB.fullmatch(path) else None
+
+
+def nearest_file(name: str, names: Iterable[str]) -> str | None:
+    """The most similar of `names`; None where none is 60 % alike without its suffix, which many
+    files have.
+
+    >>> nearest_file("dett.yaml", ["det.yaml", "bert.yaml"]), nearest_file("nope.pth", ["out.pth"])
+    ('det.yaml', None)
+    """
+    stem, matcher = os.path.splitext(name)[0], SequenceMatcher(autojunk=False)
+    best, likest = None, (0.6, 0.0)
+    for other in sorted(names):
+        matcher.set_seqs(stem, os.path.splitext(other)[0])
+        if matcher.real_quick_ratio() < likest[0] or matcher.quick_ratio() < likest[0]:
+            continue
+        ratio = matcher.ratio()
+        if (alike := (ratio, SequenceMatcher(None, name, other, False).ratio())) > likest:
+            best, likest = other, alike
+    return best

@@ -248,10 +248,15 @@ def _target_matcher(rule: Rule) -> Matcher | None:
 
 
 def _unused(rules: RuleSet) -> Iterator[Problem]:
-    """A note for each parameter and table that no pattern and no op names."""
+    """A note for each parameter and table that no pattern and no op names, and no parameter that
+    is used.
+    """
     patterns = list(_patterns(rules))
     named = {name for pattern in patterns for name in names_in_pattern(pattern)}
     named.update(_names_in_ops(rules))
+    for param in reversed(rules.params):  # a formula is made of what stands above it
+        if param.name in named and param.formula:
+            named.update(param.formula.names)
     tables = {token.id for pattern in patterns for token in _tables(pattern)}
     for param in rules.params:
         if param.name not in named:

@@ -65,7 +65,10 @@ def check_optimizer(
     held = _held_by(optimizer)
     if not any(id(parameter) in held for parameter in module.parameters()):
         fact = "has no parameter of this model"
-        hint = "build it after the model is sharded, converted or loaded by `assign`, and of it"
+        hint = (
+            "build it of this model's parameters, after the model is sharded, converted or loaded "
+            "by `assign`"
+        )
         raise InputError("optimizer", fact, hint)
     count = len(optimizer.param_groups)
     if isinstance(group, int) and not 0 <= group < count:

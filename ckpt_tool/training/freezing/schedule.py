@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.keys import outline
 from ckpt_tool.training.freezing.freeze import Frozen, Thawed, change
 from ckpt_tool.training.freezing.holding import is_held
 from ckpt_tool.training.freezing.optimizer import Group, Mended
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 Patterns = str | Sequence[str]
+_MARKS = re.compile(r"[*{\\]")
+"""What a pattern has and a plain key lacks."""
 Unit = Literal["epoch", "step"]
 
 
@@ -120,10 +124,22 @@ class FreezeSchedule:
         lines: dict[int, list[str]] = {}
         for entry in self.entries:
             what = "trains" if entry.trains else "freezes"
-            patterns = visible("  ".join(entry.patterns)) or "nothing more"
+            patterns = visible("  ".join(self._shown(entry))) or "nothing more"
             lines.setdefault(entry.at, []).append(f"{what} {patterns}")
         width = len(str(max(lines)))
         return "\n".join(f"{self.unit} {at:>{width}}  {'; '.join(lines[at])}" for at in lines)
+
+    def _shown(self, entry: Entry) -> list[str]:
+        """Its patterns, its single keys folded into few; `**` is never one of these, for nobody
+        knows here what else the model has.
+        """
+        keys = [each for each in entry.patterns if not _MARKS.search(each)]
+        others = {each for one in self.entries if one is not entry for each in one.patterns}
+        folds = outline(dict.fromkeys(keys), ["\0", *others.difference(keys)])
+        if len(folds) == len(keys):
+            return list(entry.patterns)
+        folded = f"{'  '.join(one.pattern for one in folds)} ({plural(len(keys), 'key')})"
+        return [*(each for each in entry.patterns if _MARKS.search(each)), folded]
 
     def _given(self, trains: bool) -> dict[int, str | tuple[str, ...]]:
         """The entries of one kind as they may be given again."""

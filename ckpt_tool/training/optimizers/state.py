@@ -19,13 +19,13 @@ from ckpt_tool.optimizers import (
     MovedState,
     SavedOptimizer,
     TargetOptimizer,
-    TargetParameter,
     move_state,
     read_optimizer,
     with_names,
 )
 from ckpt_tool.optimizers.naming import pairing_note
 from ckpt_tool.optimizers.saved import GROUPS, NAMES, PARAMS, STATE, Form, Path
+from ckpt_tool.optimizers.targets import of_model
 from ckpt_tool.training.optimizers.filling import LABEL, fill, form_of, holds_parameters
 from ckpt_tool.training.optimizers.owner import is_optimizer, kind_of, target_of
 from ckpt_tool.training.optimizers.reading import opened_state
@@ -92,7 +92,7 @@ def optimizer_state(
         saved = saved if names is None else with_names(saved, names)
         if isinstance(given, str | os.PathLike | Checkpoint):
             form = form or "ids"
-        target = _parameters_alone(parameters)
+        target = of_model(parameters)
         if optimizer is not None:
             target = target_of(optimizer, model, plan)
         kind = kind_of(saved, given, optimizer)
@@ -142,12 +142,6 @@ def _homes(
         for group in moved.groups
         for param, name in zip(group.params, group.names, strict=True)
     }
-
-
-def _parameters_alone(parameters: Sequence[tuple[str, ...]]) -> TargetOptimizer | None:
-    """A model's parameters, in no optimizer yet."""
-    found = tuple(TargetParameter(keys) for keys in parameters)
-    return TargetOptimizer(found) if found else None
 
 
 @contextmanager
