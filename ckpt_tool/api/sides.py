@@ -100,7 +100,7 @@ def open_target(given: Given, like: Checkpoint | None = None) -> Iterator[Tensor
         model = build_model(given)
         with running(given):
             state = model.state_dict()
-        yield LiveState(given, state)
+        yield LiveState(given, state, is_of_model=True)
     else:
         with open_side(given, like) as checkpoint:
             yield checkpoint

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.formats.key_order import are_declared_so
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor, shape_text
 from ckpt_tool.torch_bridge import (
     is_wrapper,
@@ -42,15 +43,20 @@ class LiveState:
 
     `others` are its keys that are no tensors, or no weights. Sparse and quantised tensors and
     numpy's arrays are `unreadable` in its catalog, as in that of a file; where it `is_target`,
-    which keeps what it isn't given, its tensors are keys like others. Raises InputError for tensors
-    of lazy modules, which have no shape yet.
+    which keeps what it isn't given, its tensors are keys like others. `is_of_model` says that the
+    order is the model's own. Raises InputError for tensors of lazy modules, which have no shape
+    yet.
     """
 
     has_values = True
     files: tuple[SourceFile, ...] = ()
 
     def __init__(
-        self, path: str, state_dict: Mapping[str, object], is_target: bool = False
+        self,
+        path: str,
+        state_dict: Mapping[str, object],
+        is_target: bool = False,
+        is_of_model: bool = False,
     ) -> None:
         self.path = path
         weights = _weights(state_dict)
@@ -67,9 +73,10 @@ class LiveState:
         known = weights.keys() | unreadable.keys()
         self.others = tuple(str(key) for key in state_dict if key not in known)
         listed = [infos[key] for key in state_dict if key in infos]
-        self.catalog = Catalog(listed, unreadable=unreadable.values())
         self.metadata: Mapping[str, str] = {}
         self.versions: Mapping[str, Mapping[str, object]] = getattr(state_dict, "_metadata", {})
+        is_declared = is_of_model or are_declared_so(listed, self.versions)
+        self.catalog = Catalog(listed, True, unreadable.values(), is_declared)
 
     def extent(self, key: str) -> Extent | None:
         """None: nothing of it is a byte range of a file."""
