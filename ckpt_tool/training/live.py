@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from ckpt_tool.errors import InputError
+from ckpt_tool.errors import InputError, need_torch
 from ckpt_tool.formats.key_order import are_declared_so
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor, shape_text
 from ckpt_tool.torch_bridge import (
@@ -167,6 +167,7 @@ def state_dict_of(source: object) -> Mapping[str, object]:
     """The state dict that is meant by a state dict or a module. Raises InputError for anything
     else, and says where one is.
     """
+    need_torch()
     from torch import nn
 
     if isinstance(source, nn.Module):
@@ -275,6 +276,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The user's own module inside DataParallel, DistributedDataParallel and torch.compile, however
     often wrapped.
     """
+    need_torch()
     from torch import nn
     from torch.nn.parallel import DistributedDataParallel
 
