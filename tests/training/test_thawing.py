@@ -247,6 +247,26 @@ def test_optimizers_that_would_go_wrong_are_refused_before_anything_is_frozen():
     assert model[0].weight.requires_grad
 
 
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_an_optimizer_from_before_a_load_of_meta_tensors_is_refused(is_whole):
+    model = net(seed=1)
+    model[3].to("meta")
+    if is_whole:
+        model.to("meta")
+    old = OPTIMIZERS["sgd"](model.parameters())
+    ckpt_tool.load_into(model, net())
+    before = values(model)
+    steps(model, old, range(2))
+    assert "3.weight" not in moved(model, before)
+    message = "has no parameter of this model; build it after the model is sharded, converted, loaded from the meta device"
+    parts = "has 2 parameters of the meta device that this model has not, so its steps would not reach those that were loaded; build it again"
+    for call in (lambda: ckpt_tool.freeze(model, "0.*", optimizer=old), lambda: ckpt_tool.thaw(model, "**", optimizer=old), lambda: SCHEDULE.apply(model, 0, old)):
+        with pytest.raises(InputError, match=message if is_whole else parts):
+            call()
+    steps(model, OPTIMIZERS["sgd"](model.parameters()), range(2))
+    assert "3.weight" in moved(model, before)
+
+
 def test_lbfgs_does_move_what_has_no_gradient():
     model = net()
     optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=3)
