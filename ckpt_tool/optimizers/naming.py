@@ -25,6 +25,7 @@ each.
 MAX_CHANCE = 20
 """Orders of names, one of which is that of the alphabet: with so many it is no chance any more."""
 _NUMBERS = re.compile("[0-9]+")
+_PARTS = re.compile("[0-9]+|[^0-9]+")
 STATISTICS = frozenset(("running_mean", "running_var", "num_batches_tracked"))
 """Buffers of torch's normalisations, which no optimizer has."""
 _WRAPPER = re.compile(
@@ -180,7 +181,18 @@ def in_module_order(catalog: Catalog) -> bool:
         return catalog.is_declared
     if not is_writer_order(list(catalog.values())):
         return True
+    if any(one < other and _counted(one) > _counted(other) for one, other in pairwise(catalog)):
+        return False  # `layers.10` before `layers.2`
     return _count_orders(catalog) < MAX_CHANCE and not _have_equals(catalog)
+
+
+def _counted(key: str) -> list[tuple[int, str]]:
+    """A key as something that sorts by its numbers, however long they are."""
+    parts: list[str] = _PARTS.findall(key)
+    return [
+        (len(part.lstrip("0")), part.lstrip("0")) if part[0] in "0123456789" else (-1, part)
+        for part in parts
+    ]
 
 
 def _count_orders(keys: Iterable[str]) -> int:

@@ -135,3 +135,19 @@ def test_sorted_keys_of_a_source_have_no_order_and_those_of_a_model_have(tmp_pat
         found = torch.load(tmp_path / f"{place}.ckpt")["optimizer"]["state"]
         first = found[1 if target is new else 0]
         assert torch.equal(first["exp_avg"], whole["optimizer"]["state"][0]["exp_avg"])
+
+
+@pytest.mark.parametrize("count", [10, 12])
+def test_numbers_are_sorted_as_text_from_ten_on(tmp_path, count):
+    model = nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(count)))
+    torch.save({"model": in_order_of_text(model.state_dict()), "optimizer": state_of(model, model.parameters()), "epoch": 1}, tmp_path / "run.ckpt")
+    torch.save(in_order_of_text(model.state_dict()), tmp_path / "sorted.pth")
+    rules = {"rules": "{r=**} -> {r}", "whole": True}
+    if count < 11:
+        ckpt_tool.map(tmp_path / "run.ckpt", tmp_path / "sorted.pth", tmp_path / "new.ckpt", **rules)
+        return
+    with pytest.raises(InputError, match="the model's keys are sorted"):
+        ckpt_tool.map(tmp_path / "run.ckpt", model, tmp_path / "no.ckpt", **rules)
+    torch.save({"model": model.state_dict(), "optimizer": state_of(model, model.parameters()), "epoch": 1}, tmp_path / "run.ckpt")
+    with pytest.raises(InputError, match=NO_ORDER):
+        ckpt_tool.map(tmp_path / "run.ckpt", tmp_path / "sorted.pth", tmp_path / "no.ckpt", **rules)
