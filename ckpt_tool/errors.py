@@ -116,6 +116,22 @@ class InputError(CkptError):
         return f"{self.path}{place}: {self.fact}{hint}"
 
 
+def not_installed(name: str, purpose: str, distribution: str | None = None) -> InputError:
+    """What is said of a package that something needs and that isn't there."""
+    fact = f"is not installed, and this needs it for {purpose}"
+    return InputError(name, fact, f"pip install {distribution or name}")
+
+
+def need_torch() -> None:
+    """Raises InputError, which says what to install, where torch isn't."""
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise not_installed("torch", "tensor arithmetic") from None
+
+
 class FormatError(InputError):
     """A file that is broken, hostile, or of no known format.
 

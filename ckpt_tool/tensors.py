@@ -161,25 +161,29 @@ class Catalog(Mapping[str, TensorInfo]):
     """The tensors of a checkpoint by key, in the order in which the checkpoint has them.
 
     `is_ordered` says whether that is the order of the model's modules; it is False if a writer
-    sorted the keys. `unreadable` are keys of the same state dict whose values can't be read: they
-    must be accounted for like others, but are not members of the mapping.
+    sorted the keys. `is_declared`: it is surely that, since they were asked of the model itself, or
+    torch has noted its modules in the same order. `unreadable` are keys of the same state dict
+    whose values can't be read: they must be accounted for like others, but are not members of the
+    mapping.
 
     >>> catalog = Catalog([TensorInfo("fc.weight", DType.F32, (10, 4))])
     >>> catalog["fc.weight"].shape, list(catalog), catalog.nbytes
     ((10, 4), ['fc.weight'], 160)
     """
 
-    __slots__ = ("_by_key", "_nbytes", "is_ordered", "unreadable")
+    __slots__ = ("_by_key", "_nbytes", "is_declared", "is_ordered", "unreadable")
 
     def __init__(
         self,
         tensors: Iterable[TensorInfo],
         is_ordered: bool = True,
         unreadable: Iterable[UnreadableTensor] = (),
+        is_declared: bool = False,
     ) -> None:
         self._by_key = {tensor.key: tensor for tensor in tensors}
         self._nbytes: int | None = None
         self.is_ordered = is_ordered
+        self.is_declared = is_declared
         self.unreadable: Mapping[str, UnreadableTensor] = {
             tensor.key: tensor for tensor in unreadable
         }

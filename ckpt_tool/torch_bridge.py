@@ -9,6 +9,7 @@ from functools import cache
 from mmap import mmap
 from typing import TYPE_CHECKING
 
+from ckpt_tool.errors import need_torch
 from ckpt_tool.tensors import DType, Shape, TensorInfo, shape_text
 
 if TYPE_CHECKING:
@@ -74,7 +75,10 @@ def torch_dtype(dtype: DType) -> torch.dtype:
 def to_tensor(
     raw: bytes | bytearray | memoryview | mmap, dtype: DType, shape: Shape
 ) -> torch.Tensor:
-    """A tensor of its own memory, from contiguous little-endian bytes."""
+    """A tensor of its own memory, from contiguous little-endian bytes. Raises InputError where
+    torch isn't installed.
+    """
+    need_torch()
     import torch
 
     torch_shape = packed_shape(dtype, shape)

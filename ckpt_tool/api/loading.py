@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -47,7 +47,7 @@ def load_into(
     with together(module) as processes, ExitStack() as stack:
         state = module.state_dict(keep_vars=True)
         with collector_paused():
-            target = LiveState(type(module).__name__, state, is_target=True)
+            target = LiveState(type(module).__name__, state, is_target=True, is_of_model=True)
         opened = stack.enter_context(_open_for(module, source, rule_set))
         with_values(opened, "to load")
         if assign or loader is not None:
@@ -104,7 +104,8 @@ def _open_for(
     elif isinstance(source, Checkpoint):
         yield source
     else:
-        yield LiveState("the state dict", apart_from(module, state_dict_of(source)))
+        state = apart_from(module, state_dict_of(source))
+        yield LiveState("the state dict", state, is_of_model=not isinstance(source, Mapping))
 
 
 def _check_dtypes(plan: Plan, target: Catalog) -> None:

@@ -105,7 +105,7 @@ def open_target(given: Given, like: Checkpoint | None = None) -> Iterator[Tensor
         model = build_model(given)
         with running(given):
             state, parameters = model.state_dict(), keys_of_parameters(unwrapped(model))
-        yield LiveState(given, state, parameters=parameters)
+        yield LiveState(given, state, parameters=parameters, is_of_model=True)
     else:
         if isinstance(given, str) and (meant := _factory_meant(given)):
             raise InputError(given, "no such file", f"did you mean {meant}?")

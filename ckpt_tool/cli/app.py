@@ -46,6 +46,7 @@ class _MadeOnUse(Mapping[str, object]):
             made = get_command(alone)
             if isinstance(made, Command):
                 made.examples = module.EXAMPLES
+                made.takes_any_name = getattr(module, "TAKES_ANY_NAME", False)
             self._made[name] = made
         return self._made[name]
 

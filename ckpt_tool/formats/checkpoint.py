@@ -155,6 +155,7 @@ class Checkpoint:
             (info for key, info in self.catalog.items() if key in keys),
             self.catalog.is_ordered,
             (one for key, one in self.catalog.unreadable.items() if key in keys),
+            self.catalog.is_declared,
         )
         return Checkpoint(
             self.path, self.format, replace(self.contents, catalog=catalog), self.files

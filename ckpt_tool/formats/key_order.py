@@ -1,6 +1,6 @@
 """Whether a checkpoint's keys stand in the order of its modules, or were sorted by the writer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from ckpt_tool.tensors import DType, TensorInfo
@@ -27,6 +27,22 @@ def are_in_module_order(keys: Sequence[str]) -> bool:
     return not any(
         (a == "bias" or a.endswith(".bias")) and b == f"{a[:-4]}weight" for a, b in pairwise(keys)
     )
+
+
+def are_declared_so(tensors: Sequence[TensorInfo], modules: Iterable[str]) -> bool:
+    """Whether keys that are sorted stand so since the modules do: torch notes these in a state dict
+    (`_metadata`), in their order, and who sorts it into another dict loses that.
+    """
+    known = list(modules)
+    if (
+        not known
+        or not is_writer_order(tensors)
+        or not are_in_module_order([t.key for t in tensors])
+    ):
+        return False
+    owners = list(dict.fromkeys(tensor.key.rpartition(".")[0] for tensor in tensors))
+    wanted = set(owners)
+    return [name for name in known if name in wanted] == owners
 
 
 def is_writer_order(tensors: Sequence[TensorInfo]) -> bool:

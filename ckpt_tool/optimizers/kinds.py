@@ -2,7 +2,8 @@
 slots is.
 
 Slots and hyper-parameters are those of torch.optim (torch 2.0 to 2.13), transformers' Adafactor,
-Lion as its authors and lion-pytorch have it, DeepSpeed's and apex' Adam, and bitsandbytes 0.50.
+Lion as its authors, lion-pytorch and timm have it, DeepSpeed's and apex' Adam, and bitsandbytes
+0.50.
 """
 
 from __future__ import annotations
@@ -189,6 +190,7 @@ KINDS = (
         "Lion",
         "betas",
         {**_STEP, "exp_avg": _FIRST},
+        may_have="corrected_weight_decay max_lr_snapshot",
         takes_new=(),
         classes="lion_pytorch.Lion",
     ),
@@ -286,5 +288,9 @@ def kind_of_class(package: str, name: str, recognised: Kind | UnknownKind) -> Ki
 
 
 def _is_label(name: str, value: object) -> bool:
-    """Whether an entry of a group is for people and schedulers, and not for the update."""
+    """Whether an entry of a group is for people and schedulers, and not for the update; as timm's
+    `caution` where it is off: else it scales by the whole of a parameter.
+    """
+    if name == "caution":
+        return value is False
     return name in LABELS or (isinstance(value, str) and name != "adjust_lr_fn")

@@ -11,6 +11,7 @@ from itertools import pairwise
 from math import factorial, prod
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.formats.key_order import is_writer_order
 from ckpt_tool.frozen import frozen
 from ckpt_tool.optimizers.kinds import Kind, UnknownKind
 from ckpt_tool.optimizers.saved import SavedOptimizer
@@ -24,6 +25,7 @@ each.
 MAX_CHANCE = 20
 """Orders of names, one of which is that of the alphabet: with so many it is no chance any more."""
 _NUMBERS = re.compile("[0-9]+")
+_PARTS = re.compile("[0-9]+|[^0-9]+")
 STATISTICS = frozenset(("running_mean", "running_var", "num_batches_tracked"))
 """Buffers of torch's normalisations, which no optimizer has."""
 _WRAPPER = re.compile(
@@ -173,14 +175,30 @@ def _places_by_group(saved: SavedOptimizer) -> list[list[int]]:
 
 
 def in_module_order(catalog: Catalog) -> bool:
-    """Whether keys stand as modules have them, and aren't sorted by whoever wrote them: as text,
-    with siblings that would hardly stand so by chance.
+    """Whether keys stand as modules have them, and aren't sorted by whoever wrote them: as text, or
+    as safetensors' writer does it; with siblings that would hardly stand so by chance, or with
+    parameters of equal shapes that another order would exchange.
     """
-    keys = list(catalog)
-    if not catalog.is_ordered:
-        return False
-    if any(one > other for one, other in pairwise(keys)):
+    if catalog.is_declared or not catalog.is_ordered:
+        return catalog.is_declared
+    if not is_writer_order(list(catalog.values())):
         return True
+    if any(one < other and _counted(one) > _counted(other) for one, other in pairwise(catalog)):
+        return False  # `layers.10` before `layers.2`
+    return _count_orders(catalog) < MAX_CHANCE and not _have_equals(catalog)
+
+
+def _counted(key: str) -> list[tuple[int, str]]:
+    """A key as something that sorts by its numbers, however long they are."""
+    parts: list[str] = _PARTS.findall(key)
+    return [
+        (len(part.lstrip("0")), part.lstrip("0")) if part[0] in "0123456789" else (-1, part)
+        for part in parts
+    ]
+
+
+def _count_orders(keys: Iterable[str]) -> int:
+    """In how many orders the names in keys might stand; numbers have one."""
     siblings: dict[str, set[str]] = {}
     for key in keys:
         parent = ""
@@ -191,8 +209,18 @@ def in_module_order(catalog: Catalog) -> bool:
     for parent, names in siblings.items():
         kind = _NUMBERS.sub("0", parent)
         most[kind] = max(most.get(kind, 1), min(len(names), MAX_CHANCE))
-    chance = prod(factorial(count) for count in most.values())
-    return chance < MAX_CHANCE
+    return prod(factorial(count) for count in most.values())
+
+
+def _have_equals(catalog: Catalog) -> bool:
+    """Whether two parameters have one shape, and names that differ in more than numbers."""
+    names: dict[Shape, str] = {}
+    return any(
+        names.setdefault(info.shape, name) != name
+        for info in catalog.values()
+        if may_be_trained(info)
+        for name in (_NUMBERS.sub("0", info.key),)
+    )
 
 
 def _by_shapes_alone(

@@ -7,7 +7,8 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from ckpt_tool.errors import InputError
+from ckpt_tool.errors import InputError, need_torch
+from ckpt_tool.formats.key_order import are_declared_so
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor, shape_text
 from ckpt_tool.torch_bridge import (
     is_wrapper,
@@ -39,8 +40,9 @@ class LiveState:
     `parameters` are all keys of each parameter, where it is that of a model. `others` are its keys
     that are no tensors, or no weights. Sparse and quantised tensors and
     numpy's arrays are `unreadable` in its catalog, as in that of a file; where it `is_target`,
-    which keeps what it isn't given, its tensors are keys like others. Raises InputError for tensors
-    of lazy modules, which have no shape yet.
+    which keeps what it isn't given, its tensors are keys like others. `is_of_model` says that the
+    order is the model's own. Raises InputError for tensors of lazy modules, which have no shape
+    yet.
     """
 
     has_values = True
@@ -52,6 +54,7 @@ class LiveState:
         state_dict: Mapping[str, object],
         is_target: bool = False,
         parameters: tuple[tuple[str, ...], ...] = (),
+        is_of_model: bool = False,
     ) -> None:
         self.path, self.parameters = path, parameters
         weights = _weights(state_dict)
@@ -68,9 +71,10 @@ class LiveState:
         known = weights.keys() | unreadable.keys()
         self.others = tuple(str(key) for key in state_dict if key not in known)
         listed = [infos[key] for key in state_dict if key in infos]
-        self.catalog = Catalog(listed, unreadable=unreadable.values())
         self.metadata: Mapping[str, str] = {}
         self.versions: Mapping[str, Mapping[str, object]] = getattr(state_dict, "_metadata", {})
+        is_declared = is_of_model or are_declared_so(listed, self.versions)
+        self.catalog = Catalog(listed, True, unreadable.values(), is_declared)
 
     def extent(self, key: str) -> Extent | None:
         """None: nothing of it is a byte range of a file."""
@@ -161,6 +165,7 @@ def state_dict_of(source: object) -> Mapping[str, object]:
     """The state dict that is meant by a state dict or a module. Raises InputError for anything
     else, and says where one is.
     """
+    need_torch()
     from torch import nn
 
     if isinstance(source, nn.Module):
@@ -233,6 +238,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The user's own module inside DataParallel, DistributedDataParallel and torch.compile, however
     often wrapped.
     """
+    need_torch()
     from torch import nn
     from torch.nn.parallel import DistributedDataParallel
 

@@ -35,7 +35,8 @@ class LiveCheckpoint(Checkpoint):
     has_values = True
 
     def __init__(self, given: nn.Module | Mapping[str, object], name: str) -> None:
-        self._live = LiveState(name, state_dict_of(given))
+        is_of_model = not isinstance(given, Mapping)
+        self._live = LiveState(name, state_dict_of(given), is_of_model=is_of_model)
         self.parameters = () if isinstance(given, Mapping) else keys_of_parameters(unwrapped(given))
         contents = Contents(self._live.catalog, {}, versions=self._live.versions)
         super().__init__(name, "memory", contents)

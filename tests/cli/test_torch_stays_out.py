@@ -116,3 +116,30 @@ def test_a_diff_of_other_names_imports_no_op(tmp_path):
     probe = PROBE.replace('{"torch", "numpy", "einops", "rich"} & set(sys.modules)', '{name for name in sys.modules if name.startswith("ckpt_tool.ops.")}')
     ran = subprocess.run([sys.executable, "-c", probe, "diff", "a.pth", "b.pth"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.stderr.splitlines() == ["next: ckpt map a.pth b.pth -o mapped.pth", "loaded: ['ckpt_tool.ops.op'] 1"]
+
+
+LACKING = """
+import sys; sys.modules["torch"] = None
+import ckpt_tool
+class Model: pass
+opened = ckpt_tool.open("a.safetensors")
+for call in (
+    lambda: ckpt_tool.load_into(Model(), "a.safetensors"), lambda: ckpt_tool.freeze(Model(), "**"), lambda: ckpt_tool.thaw(Model(), "**"),
+    lambda: ckpt_tool.FreezeSchedule({0: "**"}).apply(Model(), 0), lambda: opened["a.weight"][:1], lambda: opened["a.weight"].read(),
+    lambda: opened.state_dict(), lambda: ckpt_tool.diff("a.safetensors", {"a.weight": 1}),
+    lambda: ckpt_tool.map("a.safetensors", None, "b.safetensors", rules="** -> **: {cast: F16}"),
+    lambda: ckpt_tool.plan("a.safetensors", "a.safetensors").apply({}),
+):
+    try:
+        call()
+    except ckpt_tool.InputError as error:
+        print(error)
+"""
+
+
+def test_calls_that_need_torch_say_what_to_install(tmp_path):
+    from safetensors.numpy import save_file
+
+    save_file({"a.weight": __import__("numpy").ones((2, 2), "f4")}, tmp_path / "a.safetensors")
+    ran = subprocess.run([sys.executable, "-c", LACKING], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.stdout.splitlines() == ["torch: is not installed, and this needs it for tensor arithmetic; pip install torch"] * 10, ran.stderr

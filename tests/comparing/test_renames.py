@@ -7,6 +7,7 @@ import pytest
 import torch
 from literals import catalog, pairs, rules
 from running import ckpt
+from safetensors.torch import save_file
 
 from ckpt_tool.comparing import Counterpart, Values, diff_renamed
 from ckpt_tool.keys.folding.pairs import pair_groups
@@ -133,6 +134,20 @@ def test_transposed_twins_are_told_with_the_rule_that_makes_them_equal(folder, t
     done = ckpt("map", "base.pth", "turned.pth", "-e", rule, "-e", "** -> **", "-o", tmp_path / "out.pth", cwd=folder)
     assert (done.status, done.err) == (0, done.err)
     assert ckpt("diff", tmp_path / "out.pth", "turned.pth", "--values", cwd=folder).status == 0
+
+
+@pytest.mark.parametrize("shapes", [((), (1,)), ((1,), ()), ((), (1, 1)), ((1, 1), (1,))])
+def test_a_scalar_and_a_tensor_of_one_element_are_told_with_a_rule_that_works(tmp_path, shapes):
+    for name, shape in zip("ab", shapes, strict=True):
+        save_file({"scale": torch.full(shape, 3.5), "w": torch.ones(3, 3)}, tmp_path / f"{name}.safetensors")
+    words = ("a.safetensors", "b.safetensors")
+    ran = ckpt("diff", *words, "--values", "--renames", cwd=tmp_path)
+    hint = next(line for line in ran.out.splitlines() if line.startswith("hint: 1 tensor is equal after -e "))
+    assert ckpt("map", *words, "-e", hint.split("'")[1], "-e", "w -> w", "-o", "out.safetensors", cwd=tmp_path).status == 0
+    assert ckpt("diff", "out.safetensors", "b.safetensors", "--values", cwd=tmp_path).status == 0
+    # Their shapes alone are told, too.
+    ran = ckpt("plan", *words, "-e", "** -> **", cwd=tmp_path)
+    assert (ran.status, "error[shape]: `scale` would get" in ran.err + ran.out) == (1, True)
 
 
 def test_square_matrices_that_are_turned_are_measured_and_told(folder):

@@ -79,6 +79,19 @@ def test_git_diff_shows_what_is_no_tensor_and_what_is_beside_the_weights(reposit
     assert {line[1:].split("\t")[0] for line in lines if "epoch" not in line} == {f"ema.{key}" for key in network()}
 
 
+@pytest.mark.parametrize("name", ["-x.pth", "--output=x.pth", "--debug.pth", "-hybrid.pth", "--.pth"])
+def test_git_diff_goes_on_where_a_name_looks_like_an_option(repository, name):
+    """git gives the name itself for a new file of the work tree."""
+    repository.git("config", "diff.ckpt.textconv", "ckpt textconv")
+    (repository.folder / ".gitattributes").write_text("*.pth diff=ckpt\n")
+    repository.commit()
+    torch.save(network(), repository.folder / name)
+    repository.git("add", "-A")
+    assert [line.split("\t")[0] for line in changed_lines(repository.git("diff", "--cached"))] == [f"+{key}" for key in network()]
+    assert "Usage" in ckpt("textconv", "--help").out
+    assert ckpt("textconv").status == 2
+
+
 def test_git_diff_goes_on_where_a_file_is_a_pointer_or_broken(repository):
     repository.git("config", "diff.ckpt.textconv", "ckpt textconv")
     (repository.folder / ".gitattributes").write_text("*.safetensors diff=ckpt\n")

@@ -46,7 +46,8 @@ def plan_of(steps: Sequence[Step], source: Mapping[str, torch.Tensor], order: Se
 
 
 def catalog_of(tensors: Mapping[str, torch.Tensor]) -> Catalog:
-    return Catalog([tensor_info(key, tensor) for key, tensor in tensors.items()])
+    """That of a model with these parameters."""
+    return Catalog([tensor_info(key, tensor) for key, tensor in tensors.items()], is_declared=True)
 
 
 def moved(steps: Sequence[Step], values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -123,6 +123,16 @@ def test_lightning_follows_and_resumes(tmp_path, lightning, schedule):
     assert follows.applied.held == 0
 
 
+def test_lightning_averages_weights_and_leaves_statistics_that_are_held(tmp_path, lightning):
+    pl, _ = lightning
+    model = module_of(pl)
+    ckpt_tool.freeze(model, "model.{0,1}.*")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    averaging = pl.callbacks.StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1)
+    pl.Trainer(max_epochs=2, default_root_dir=tmp_path, callbacks=[averaging], **PLAIN).fit(model, torch.utils.data.DataLoader(data(), 4))
+    assert {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])} == {"model.4.weight", "model.4.bias"}
+
+
 def test_lightning_with_several_optimizers(tmp_path, lightning):
     pl, callback = lightning
     trainer = pl.Trainer(max_epochs=3, default_root_dir=tmp_path, callbacks=[callback(SCHEDULE)], **PLAIN)

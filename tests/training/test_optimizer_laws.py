@@ -2,6 +2,8 @@
 
 import copy
 from collections import OrderedDict
+from functools import partial
+from importlib import import_module
 
 import pytest
 import torch
@@ -306,14 +308,18 @@ class Lion(torch.optim.Optimizer):
                 average.mul_(group["betas"][1]).add_(p.grad, alpha=1 - group["betas"][1])
 
 
-def test_an_optimizer_of_another_class_is_known_by_its_names():
+@pytest.mark.parametrize("kind", ["own", "timm", "timm corrected"])
+def test_an_optimizer_of_another_class_is_known_by_its_names(timm, kind):
+    import_module("timm.optim")
     source = values(a=(4, 6), b=(4, 6))
     steps = [step(["a", "b"], ["x"], {"concat": 1}, "transpose", {"unary": "neg"})]
-    net, optimizer = trained(source, Lion, 10)
+    settings = {"lr": 1e-2, "weight_decay": 0.1, "corrected_weight_decay": kind != "timm"}
+    made_of = Lion if kind == "own" else partial(timm.optim.Lion, **settings)
+    net, optimizer = trained(source, made_of, 10)
     weights, state = saved(net, optimizer)
     plan, made = plan_of(steps, weights), moved(steps, weights)
     new = Net(made, inverse(steps, source))
-    new_optimizer = Lion(new.parameters())
+    new_optimizer = made_of(new.parameters())
     new_optimizer.load_state_dict(optimizer_state(plan, state, new, new_optimizer))
     train(net, optimizer, range(10, 30))
     train(new, new_optimizer, range(10, 30))
@@ -321,6 +327,14 @@ def test_an_optimizer_of_another_class_is_known_by_its_names():
     other = type("Tiger", (Lion,), {"step": lambda self: None})(new.parameters())
     with pytest.raises(RuleError, match="the optimizer is not known: Tiger is not a known optimizer"):
         optimizer_state(plan, state, new, other)
+
+
+def test_lion_that_looks_at_a_whole_parameter_is_unknown(timm):
+    import_module("timm.optim")
+    net, optimizer = trained(values(a=(4, 6), b=(4, 6)), partial(timm.optim.Lion, lr=1e-2, caution=True), 3)
+    weights, state = saved(net, optimizer)
+    with pytest.raises(RuleError, match="`caution` is no hyper-parameter of Lion"):
+        optimizer_state(plan_of([step(["a", "b"], ["x"], {"concat": 1})], weights), state)
 
 
 def test_an_unknown_optimizer_moves_by_names_alone():

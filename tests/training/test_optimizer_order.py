@@ -8,6 +8,7 @@ from torch import nn
 
 import ckpt_tool
 from ckpt_tool import InputError
+from tests.running import ckpt
 
 
 class Attention(nn.Module):
@@ -109,3 +110,85 @@ def test_a_target_that_is_a_model_tells_its_parameters_from_buffers(tmp_path):
     optimizer = torch.optim.AdamW(new.parameters())
     optimizer.load_state_dict(found)
     assert all(torch.equal(optimizer.state[one]["exp_avg"], state["state"][place]["exp_avg"]) for place, one in enumerate(new.parameters()))
+
+
+class Chain(nn.Module):
+    """Layers of one shape, without biases."""
+
+    def __init__(self, *names):
+        super().__init__()
+        for name in names:
+            setattr(self, name, nn.Linear(4, 4, bias=False))
+
+
+def ascending():
+    return Chain("n_alpha", "n_mid", "n_zeta")
+
+
+def chain_run(*names):
+    model = Chain(*names)
+    return model, {"model": model.state_dict(), "optimizer": state_of(model, model.parameters()), "epoch": 1}
+
+
+def in_order_of_text(state):
+    return dict(sorted(state.items()))
+
+
+NO_ORDER = "the order of the target's parameters is not known: its keys are sorted; give a target that keeps"
+
+
+def test_targets_with_sorted_keys_have_no_order(tmp_path):
+    """A .pth that somebody sorted, a safetensors file, and the key lists of both; with two element types, too."""
+    _, whole = chain_run("zeta", "alpha", "mid")
+    torch.save(whole, tmp_path / "run.ckpt")
+    torch.save({**whole, "model": {**whole["model"], "zeta.count": torch.tensor([3])}}, tmp_path / "types.ckpt")
+    new = Chain("n_zeta", "n_alpha", "n_mid")
+    half = {**new.state_dict(), "n_zeta.count": torch.tensor([3])}
+    torch.save(new.state_dict(), tmp_path / "own.pth")
+    torch.save(in_order_of_text(new.state_dict()), tmp_path / "sorted.pth")
+    save_file(new.state_dict(), tmp_path / "sorted.safetensors")
+    save_file(half, tmp_path / "types.safetensors")
+    for name in ("own.pth", "sorted.pth", "sorted.safetensors", "types.safetensors"):
+        (tmp_path / f"{name}.keys").write_text(ckpt("show", "--keys", tmp_path / name).out)
+    own = ["{r=**} -> n_{r}"]
+    for name in ("sorted.pth", "sorted.safetensors", "sorted.pth.keys", "sorted.safetensors.keys", "types.safetensors.keys"):
+        with pytest.raises(InputError, match=NO_ORDER):
+            ckpt_tool.map(tmp_path / ("types.ckpt" if "types" in name else "run.ckpt"), tmp_path / name, tmp_path / "no.ckpt", rules=own, whole=True)
+    for name in ("own.pth", "own.pth.keys"):
+        ckpt_tool.map(tmp_path / "run.ckpt", tmp_path / name, tmp_path / f"{name}.ckpt", rules=own, whole=True)
+        moved = torch.load(tmp_path / f"{name}.ckpt")["optimizer"]
+        assert torch.equal(moved["state"][0]["exp_avg"], whole["optimizer"]["state"][0]["exp_avg"])
+
+
+def test_sorted_keys_of_a_source_have_no_order_and_those_of_a_model_have(tmp_path):
+    model, whole = chain_run("zeta", "alpha", "mid")
+    torch.save({**whole, "model": in_order_of_text(model.state_dict())}, tmp_path / "sorted.ckpt")
+    rules = ["{r=**} -> n_{r}"]
+    new = Chain("n_zeta", "n_alpha", "n_mid")
+    with pytest.raises(InputError, match="can't be known: the model's keys are sorted"):
+        ckpt_tool.map(tmp_path / "sorted.ckpt", new, tmp_path / "no.ckpt", rules=rules, whole=True)
+    # A network that is declared in the order of the alphabet: torch notes its modules, and a module says it.
+    model, whole = chain_run("alpha", "mid", "zeta")
+    torch.save(whole, tmp_path / "run.ckpt")
+    torch.save(ascending().state_dict(), tmp_path / "own.pth")
+    for place, target in enumerate([ascending(), tmp_path / "own.pth", new]):
+        ckpt_tool.map(tmp_path / "run.ckpt", target, tmp_path / f"{place}.ckpt", rules=rules, whole=True)
+        found = torch.load(tmp_path / f"{place}.ckpt")["optimizer"]["state"]
+        first = found[1 if target is new else 0]
+        assert torch.equal(first["exp_avg"], whole["optimizer"]["state"][0]["exp_avg"])
+
+
+@pytest.mark.parametrize("count", [10, 12])
+def test_numbers_are_sorted_as_text_from_ten_on(tmp_path, count):
+    model = nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(count)))
+    torch.save({"model": in_order_of_text(model.state_dict()), "optimizer": state_of(model, model.parameters()), "epoch": 1}, tmp_path / "run.ckpt")
+    torch.save(in_order_of_text(model.state_dict()), tmp_path / "sorted.pth")
+    rules = {"rules": "{r=**} -> {r}", "whole": True}
+    if count < 11:
+        ckpt_tool.map(tmp_path / "run.ckpt", tmp_path / "sorted.pth", tmp_path / "new.ckpt", **rules)
+        return
+    with pytest.raises(InputError, match="the model's keys are sorted"):
+        ckpt_tool.map(tmp_path / "run.ckpt", model, tmp_path / "no.ckpt", **rules)
+    torch.save({"model": model.state_dict(), "optimizer": state_of(model, model.parameters()), "epoch": 1}, tmp_path / "run.ckpt")
+    with pytest.raises(InputError, match=NO_ORDER):
+        ckpt_tool.map(tmp_path / "run.ckpt", tmp_path / "sorted.pth", tmp_path / "no.ckpt", **rules)

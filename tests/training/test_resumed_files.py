@@ -136,7 +136,7 @@ def test_what_has_no_exact_way_is_refused_or_begins_fresh(tmp_path):
 def test_numbers_that_may_be_either_parameter_are_refused(tmp_path):
     weights = {"a": torch.zeros(2, 2), "b": torch.zeros(2, 2), "c": torch.zeros(2, 2)}
     state = {"state": {0: {"momentum_buffer": torch.ones(2, 2)}, 1: {"momentum_buffer": torch.ones(2, 2)}}, "param_groups": [{"lr": 0.1, "momentum": 0.9, "params": [0, 1]}]}
-    torch.save({"model": weights, "optimizer": state}, tmp_path / "run.pt")
+    torch.save({"model": dict(reversed(weights.items())), "optimizer": state}, tmp_path / "run.pt")
     ran = ckpt("map", "run.pt", "-e", "a -> x", "--drop", "{b,c}", "-o", "new.pt", cwd=tmp_path)
     assert (ran.status, "run.pt#optimizer: which parameter has which number is not certain" in ran.err) == (2, True), ran.err
     with pytest.raises(InputError):

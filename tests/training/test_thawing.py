@@ -247,6 +247,26 @@ def test_optimizers_that_would_go_wrong_are_refused_before_anything_is_frozen():
     assert model[0].weight.requires_grad
 
 
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_an_optimizer_from_before_a_load_of_meta_tensors_is_refused(is_whole):
+    model = net(seed=1)
+    model[3].to("meta")
+    if is_whole:
+        model.to("meta")
+    old = OPTIMIZERS["sgd"](model.parameters())
+    ckpt_tool.load_into(model, net())
+    before = values(model)
+    steps(model, old, range(2))
+    assert "3.weight" not in moved(model, before)
+    message = "has no parameter of this model; build it of this model's parameters, after the model is sharded, converted, loaded from the meta device"
+    parts = "has 2 parameters of the meta device that this model has not, so its steps would not reach those that were loaded; build it again"
+    for call in (lambda: ckpt_tool.freeze(model, "0.*", optimizer=old), lambda: ckpt_tool.thaw(model, "**", optimizer=old), lambda: SCHEDULE.apply(model, 0, old)):
+        with pytest.raises(InputError, match=message if is_whole else parts):
+            call()
+    steps(model, OPTIMIZERS["sgd"](model.parameters()), range(2))
+    assert "3.weight" in moved(model, before)
+
+
 def test_lbfgs_does_move_what_has_no_gradient():
     model = net()
     optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=3)
@@ -507,3 +527,154 @@ def test_a_normalisation_that_is_sharded_by_itself_is_thawed(process, is_frozen_
     assert not torch.equal(model[1].running_mean, before)
     assert model[1].weight.grad is not None
     assert not hasattr(type(model[1]), "_held")
+
+
+# Other libraries and what is held
+
+
+def frozen_net():
+    model = net()
+    ckpt_tool.freeze(model, "{0,1,3,4}.**")
+    return model, values(model), [torch.randn(4, 3, 6, 6) for _ in range(3)]
+
+
+@pytest.mark.parametrize("copied", [lambda m: m, torch.optim.swa_utils.AveragedModel, lambda m: torch.optim.swa_utils.AveragedModel(m, use_buffers=True)])
+def test_statistics_that_are_held_are_not_computed_anew_by_weight_averaging(copied):
+    model, before, loader = frozen_net()
+    other = copied(model)
+    with pytest.warns(UserWarning, match="running statistics that ckpt_tool holds are left as they were loaded, not reset"):
+        torch.optim.swa_utils.update_bn(loader, other)
+    assert moved(getattr(other, "module", other), before) == set()
+    ckpt_tool.thaw(other, "**")
+    torch.optim.swa_utils.update_bn(loader, other)
+    statistics = {f"{n}.{name}" for n in (1, 4) for name in ("running_mean", "running_var", "num_batches_tracked")}
+    assert moved(getattr(other, "module", other), before) == statistics
+
+
+def test_statistics_that_are_held_are_not_replaced_by_those_of_a_new_layer():
+    """As Lightning's StochasticWeightAveraging does it."""
+    model, before, _ = frozen_net()
+    norm = model[1]
+
+    def begin_anew():
+        norm.running_mean = torch.zeros_like(norm.running_mean)
+        norm.running_var = torch.ones_like(norm.running_var)
+        norm.num_batches_tracked *= 0
+
+    with pytest.warns(UserWarning, match="not reset"):
+        begin_anew()
+    assert moved(model, before) == set()
+    assert norm.num_batches_tracked > 0
+    norm.running_mean = norm.running_mean[:2] * 0  # pruned
+    assert norm.running_mean.shape == (2,)
+
+
+def test_a_held_layer_that_begins_anew_as_a_whole_and_one_that_is_loaded_take_all():
+    model, _, _ = frozen_net()
+    model[1].reset_parameters()
+    assert (model[1].running_mean.sum(), model[1].weight.sum()) == (0, 4)
+    fresh = nn.BatchNorm2d(4).state_dict()
+    model[4].load_state_dict(fresh, assign=True)
+    assert torch.equal(model[4].running_var, torch.ones(4))
+    assert not model.train()[4].training
+
+
+def split_of(timm):
+    return lambda model: timm.layers.convert_splitbn_model(model, 2)
+
+
+@pytest.mark.parametrize("convert", [split_of, lambda timm: timm.layers.convert_sync_batchnorm])
+def test_what_timm_makes_of_held_normalisations_is_held_and_thawed(timm, convert):
+    model, before, _ = frozen_net()
+    model = convert(timm)(model)
+    model.train()
+    assert [model[1].training, model[4].training] == [False, False]
+    assert {name for name, one in model.named_parameters() if one.requires_grad} == {"7.weight", "7.bias"}
+    steps(model, torch.optim.SGD(model.parameters(), lr=0.1), range(2))
+    after = model.state_dict()
+    assert {key for key, value in before.items() if not torch.equal(value, after[key])} == {"7.weight", "7.bias"}
+    ckpt_tool.thaw(model, "**")
+    norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+    assert {each.momentum for each in norms} == {0.1, None}
+    assert all(each.training for each in norms)
+
+
+def rebuilt(norm):
+    """As code that copies all values makes it."""
+    other = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum)
+    other.load_state_dict(copy.deepcopy(norm).state_dict())
+    return other
+
+
+LOST = "2 modules, rebuilt or unpickled since frozen, had lost the hold (held again where not thawed): `1` …"
+
+
+@pytest.mark.parametrize("is_inside", [False, True])
+def test_a_hold_that_was_lost_is_said_and_held_again(is_inside):
+    inner = frozen_net()[0]
+    model = nn.ModuleDict({"body": inner}) if is_inside else inner
+    prefix = "body." if is_inside else ""
+    inner[1], inner[4] = rebuilt(inner[1]), rebuilt(inner[4])
+    assert inner[4].momentum == 0
+    thawed = ckpt_tool.thaw(model, f"{prefix}4.**")
+    assert thawed.lost == (f"{prefix}1", f"{prefix}4")
+    assert str(thawed).splitlines()[1:] == [LOST.replace("`1`", f"`{prefix}1`")]
+    model.train()
+    assert [(inner[n].training, inner[n].momentum) for n in (1, 4)] == [(False, 0.0), (True, None)]
+    again = ckpt_tool.thaw(model, "**")
+    assert (again.lost, inner[1].momentum, inner[1].training) == ((), 0.1, True)
+    assert not hasattr(inner, "_held_momenta")
+
+
+def test_a_hold_that_was_lost_is_said_by_schedules_and_with_optimizers():
+    model = net()
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    SCHEDULE.apply(model, 0, optimizer)
+    model[1], model[4] = rebuilt(model[1]), rebuilt(model[4])
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    applied = SCHEDULE.apply(model, 1, optimizer)
+    assert LOST in str(applied)
+    assert not model.train()[1].training
+    SCHEDULE.apply(model, 4)
+    assert [model[1].momentum, model[4].momentum] == [0.1, None]
+    assert LOST in str(ckpt_tool.freeze(pickled(frozen_net()[0]), "0.*"))
+
+
+def test_a_new_layer_in_the_place_of_a_held_one_is_no_lost_hold():
+    model = frozen_net()[0]
+    model[1], model[4] = nn.BatchNorm2d(4), nn.Identity()
+    frozen = ckpt_tool.freeze(model, "0.*")
+    assert (frozen.lost, model.train()[1].training, hasattr(model, "_held_momenta")) == ((), True, False)
+    assert ckpt_tool.thaw(model, "**").lost == ()
+
+
+@pytest.mark.parametrize("normed", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm])
+def test_estimates_of_a_spectral_norm_are_held_and_released(normed):
+    model = nn.Sequential(normed(nn.Linear(6, 6)), nn.Dropout(0.0), nn.Linear(6, 2))
+    ckpt_tool.freeze(model, "0.**")
+    before = values(model)
+    for each in (model, copy.deepcopy(model)):
+        steps_of(each)
+        assert moved(each, before) == {"2.weight", "2.bias"}
+    ckpt_tool.thaw(model, "0.**")
+    steps_of(model)
+    assert moved(model, before) == before.keys()
+
+
+def steps_of(model):
+    optimizer = torch.optim.SGD(model.train().parameters(), lr=0.1)
+    for number in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(4, 6, generator=torch.Generator().manual_seed(number))).square().mean().backward()
+        optimizer.step()
+
+
+def test_thawed_layers_are_fused_and_train_where_this_package_is_not(tmp_path):
+    model = frozen_net()[0].eval()
+    with pytest.raises(AssertionError, match="did not find fuser method"):
+        torch.ao.quantization.fuse_modules(model, [["0", "1", "2"]])
+    ckpt_tool.thaw(model, "**")
+    torch.save(model, tmp_path / "whole.pth")
+    assert torch.load(tmp_path / "whole.pth", weights_only=False)[1].momentum == 0.1
+    x = torch.randn(2, 3, 6, 6)
+    torch.testing.assert_close(torch.ao.quantization.fuse_modules(model, [["0", "1", "2"]])(x), model(x))

@@ -18,17 +18,19 @@ def reshaped(source: Shape, target: Shape) -> Plain:
     [{'rearrange': 'a b -> a b 1 1'}]
     >>> reshaped((8, 4), (4, 8))
     [{'reshape': [4, 8]}]
+    >>> reshaped((1,), ())
+    [{'reshape': []}]
     """
     if source == target:
         return []
-    if plain_shape(source) == plain_shape(target):
+    if source and target and plain_shape(source) == plain_shape(target):
         return [{"rearrange": f"{_axes(source)} -> {_axes(target)}"}]
     return [{"reshape": list(target)}]
 
 
 def _axes(shape: Shape) -> str:
     names = iter("abcdefghijklmnop")
-    return " ".join("1" if size == 1 else next(names) for size in shape) or "1"
+    return " ".join("1" if size == 1 else next(names) for size in shape)
 
 
 def opened(shape: Shape, is_turned: bool) -> tuple[Plain, Shape]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 LFS_POINTER = b"version https://git-lfs"
 
 EXAMPLES = ("ckpt textconv resnet50.pth",)
+TAKES_ANY_NAME = True
 
 
 def textconv(

@@ -20,6 +20,15 @@ class Command(TyperCommand):
     """A command whose options stand in groups, and whose help ends with `examples`."""
 
     examples: tuple[str, ...] = ()
+    takes_any_name = False
+    """Whether an only argument is a file, also where it begins with `-` and is no option."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Reads the arguments; of one that `takes_any_name`, `-x.pth` as git gives it."""
+        known = {name for each in self.get_params(ctx) for name in each.opts}
+        if self.takes_any_name and len(args) == 1 and args[0] not in known:
+            args = ["--", *args]
+        return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: Context) -> list[str]:
         """What the usage line has, arguments as everybody writes them: `A`, not `{A}`."""

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from ckpt_tool.errors import CkptError, InputError, OutputError
+from ckpt_tool.errors import CkptError, InputError, OutputError, not_installed
 
 
 def os_error(error: Exception) -> CkptError | None:
@@ -66,8 +66,7 @@ def _threads(error: Exception) -> CkptError:
 def _package(error: Exception) -> CkptError:
     name = (getattr(error, "name", None) or "").partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and name in NEEDED_FOR and find_spec(name) is None:
-        fact = f"is not installed, and this needs it for {NEEDED_FOR[name]}"
-        return InputError(name, fact, f"pip install {DISTRIBUTIONS.get(name, name)}")
+        return not_installed(name, NEEDED_FOR[name], DISTRIBUTIONS.get(name))
     return InputError("a package", f"can't be imported: {error}", "reinstall it")
 
 

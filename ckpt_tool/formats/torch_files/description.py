@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ckpt_tool.errors import FormatError, WithoutTensors
 from ckpt_tool.formats.checkpoint import LeftBehind, StateDict
-from ckpt_tool.formats.key_order import are_in_module_order
+from ckpt_tool.formats.key_order import are_declared_so, are_in_module_order
 from ckpt_tool.formats.pickle.descriptions import describe
 from ckpt_tool.formats.pickle.graph import TENSOR_TYPES, holders, module_children, parts_of, unwrap
 from ckpt_tool.formats.pickle.unreadable import dimensions
@@ -19,7 +19,7 @@ from ckpt_tool.formats.pickle.values import (
 )
 from ckpt_tool.formats.torch_files.listing import Dense, Listing, Odd, Spot
 from ckpt_tool.formats.torch_files.picking import choose, look_up
-from ckpt_tool.formats.torch_files.state_dicts import Container, find_state_dicts
+from ckpt_tool.formats.torch_files.state_dicts import Container, find_state_dicts, versions_of
 from ckpt_tool.formats.torch_files.tensor_layout import (
     KnownExtents,
     Measured,
@@ -116,9 +116,11 @@ def _describe(
     tensors.measure_parts(listing.odd_parts)
     unreadable = [_unreadable(key, tensor) for key, tensor in listing.odd]
     _check_keys([*(info.key for info in infos), *(tensor.key for tensor in unreadable)], path)
+    is_ordered = are_in_module_order([info.key for info in infos])
+    is_declared = are_declared_so(infos, versions_of(listing.taken.value))
     return Described(
         listing,
-        Catalog(infos, are_in_module_order([info.key for info in infos]), unreadable),
+        Catalog(infos, is_ordered, unreadable, is_declared),
         tuple(elsewhere),
         tuple(_state_dicts(places, tensors)),
         tuple(place.text for place in rivals),

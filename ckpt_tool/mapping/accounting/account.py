@@ -54,6 +54,7 @@ def _without(selectors: Sequence[Selector], catalog: Catalog) -> Catalog:
         readable,
         catalog.is_ordered,
         (one for key, one in catalog.unreadable.items() if key not in known),
+        catalog.is_declared,
     )
 
 

@@ -151,8 +151,9 @@ def _oblong_note(key: str, source: Shape, target: Shape, around: Catalog, origin
     """A hint for positions of a grid that is not square, whose sides only its user knows."""
     keys = (key, origin or key)
     is_grid = any(is_position_table(one) and _is_of_patches(one, around) for one in keys)
-    width = (*source[:-2], source[-1]), (*target[:-2], target[-1])
-    if not is_grid or len(source) not in (2, 3) or width[0] != width[1]:
+    if not is_grid or len(source) not in (2, 3) or len(target) != len(source):
+        return []
+    if (*source[:-2], source[-1]) != (*target[:-2], target[-1]):
         return []
     tokens = (n for n in range(MAX_PREFIX + 1) if isqrt(source[-2] - n) ** 2 == source[-2] - n)
     patches = target[-2] - next(tokens, target[-2])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ckpt_tool.errors import InputError
 from ckpt_tool.torch_bridge import is_wrapper, local_part
 from ckpt_tool.training.freezing.holding import hold_in_eval, is_held, release
+from ckpt_tool.training.freezing.noting import forget, hold_again, lost_text, note
 from ckpt_tool.training.freezing.optimizer import Group, Mended, check_optimizer, mend
 from ckpt_tool.training.freezing.selection import Selected, matching, selected
 from ckpt_tool.training.freezing.wrapped import check_wrapped
@@ -28,12 +29,14 @@ _NO_FLOATS = ("are no floats", "stay as they are")
 @dataclass(frozen=True, slots=True, repr=False)
 class Frozen:
     """The parameters that take no gradient any more, and the modules whose running statistics stand
-    still; what an optimizer that was given has of them.
+    still; what an optimizer that was given has of them. `lost` are modules that had been held, and
+    were not any more: other code has rebuilt them, or they were unpickled; they are held again.
     """
 
     parameters: tuple[str, ...]
     modules: tuple[str, ...]
     optimizer: Mended | None = None
+    lost: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         modules = plural(len(self.modules), "module")
@@ -45,14 +48,15 @@ class Frozen:
             f"{plural(len(self.parameters), 'parameter')} frozen, "
             f"running statistics of {modules} held"
         )
-        return f"{text}\n{self.optimizer}" if self.optimizer else text
+        lines = [text, *([lost_text(self.lost)] if self.lost else [])]
+        return "\n".join([*lines, *([str(self.optimizer)] if self.optimizer else [])])
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Thawed:
     """The parameters that take gradients again, and the modules whose running statistics move
     again; `already` counts the parameters that took gradients before, `left` are parameters whose
-    numbers can have no gradient.
+    numbers can have no gradient, `lost` modules that had been held, and were not any more.
     """
 
     parameters: tuple[str, ...]
@@ -60,6 +64,7 @@ class Thawed:
     left: tuple[str, ...] = ()
     optimizer: Mended | None = None
     already: int = 0
+    lost: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         modules = plural(len(self.modules), "module")
@@ -75,6 +80,7 @@ class Thawed:
             some = f"`{self.left[0]}`" + (" …" if self.left[1:] else "")
             are, stay = ("is no float", "stays as it is") if len(self.left) == 1 else _NO_FLOATS
             lines.append(f"{plural(len(self.left), 'parameter')} {are}, and {stay}: {some}")
+        lines += [lost_text(self.lost)] if self.lost else []
         return "\n".join([*lines, *([str(self.optimizer)] if self.optimizer else [])])
 
 
@@ -178,18 +184,21 @@ def change(
     already = sum(parameter.requires_grad for parameter in starting.values())
     for parameter in starting.values():
         parameter.requires_grad_(True)
-    for owner in frozen.owners.values():
+    lost = hold_again(module)
+    for path, owner in frozen.owners.items():
         hold_in_eval(owner)
+        note(module, path, owner)
     for path, owner in thawed.owners.items():
         release(owner, _parent_of(module, path))
+    forget(module, thawed.owners)
     mended = None
     if optimizer is not None:
         batches = [starting] if batches is None else batches
         kept = [[key for key in batch if key in starting] for batch in batches]
         mended = mend(optimizer, frozen.parameters | starting, kept, group)
     return (
-        Frozen(tuple(frozen.parameters), tuple(frozen.owners), mended),
-        Thawed(tuple(starting), tuple(thawed.owners), left, mended, already),
+        Frozen(tuple(frozen.parameters), tuple(frozen.owners), mended, lost),
+        Thawed(tuple(starting), tuple(thawed.owners), left, mended, already, lost),
     )
 
 

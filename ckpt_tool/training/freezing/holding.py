@@ -7,12 +7,17 @@ from __future__ import annotations
 import copy
 import copyreg
 import sys
+import warnings
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
+
+# What a layer's statistics are before its first batch.
+_AT_FIRST = {"running_mean": 0, "running_var": 1}
+_COUNT = "num_batches_tracked"
 
 
 def hold_in_eval(module: nn.Module) -> None:
@@ -36,6 +41,14 @@ def hold_in_eval(module: nn.Module) -> None:
         module.momentum = 0.0
 
 
+def momentum_of(module: nn.Module) -> float | None:
+    """The momentum that a held normalisation, or one that was pickled when it was held, has when it
+    trains; of others that which it has.
+    """
+    own = getattr(module, "momentum", None)
+    return getattr(module, "_momentum_in_training", own)
+
+
 def release(module: nn.Module, parent: nn.Module | None) -> None:
     """Lets a normalisation train again, in the mode of its parent (without one, that last asked
     for), with the momentum that it had; also one that was held when it was pickled.
@@ -46,6 +59,7 @@ def release(module: nn.Module, parent: nn.Module | None) -> None:
         asked = module._training_asked_for if parent is None else parent.training
         module.training = asked  # type: ignore[assignment]
         del module._training_asked_for
+        vars(module).pop("_count_at_reset", None)
     if hasattr(module, "_momentum_in_training"):
         if module.momentum == 0:
             module.momentum = module._momentum_in_training
@@ -71,14 +85,12 @@ class Held:
         return self
 
     def named_children(self) -> Iterator[tuple[str, nn.Module]]:
-        """As ever; but torch's conversion to SyncBatchNorm asks for them when it has made a module
-        of its own, which is held, too.
+        """As ever; but conversions (torch's and timm's to SyncBatchNorm, timm's to split ones) ask
+        for them when they have made a module with the same statistics, which is held, too.
         """
-        from torch.nn import SyncBatchNorm
-
-        asking = sys._getframe(1)
-        if asking.f_code is SyncBatchNorm.convert_sync_batchnorm.__code__:
-            _hold_alike(asking.f_locals["module_output"], self)  # type: ignore[arg-type]
+        for other in list(sys._getframe(1).f_locals.values()):
+            if _has_statistics_of(other, self):  # type: ignore[arg-type]
+                _hold_alike(other, self)  # type: ignore[arg-type]
         return super().named_children()  # type: ignore[misc, no-any-return]
 
     def __copy__(self) -> object:
@@ -99,12 +111,89 @@ class Held:
         return copyreg._reconstructor, (self._held, object, None), state  # type: ignore[attr-defined]
 
 
+class HeldStatistics(Held):
+    """The same of a normalisation, whose statistics are not begun anew either."""
+
+    def reset_running_stats(self) -> None:
+        """Leaves them as they are, but where all of the layer begins anew."""
+        if sys._getframe(1).f_code.co_name == "reset_parameters":
+            super().reset_running_stats()  # type: ignore[misc]
+        else:
+            _warn_of_reset()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """As ever, but for those of a new layer, which stand for a reset (Lightning's weight
+        averaging), unless a state dict is loaded.
+        """
+        is_loaded = sys._getframe(1).f_code.co_name == "_load_from_state_dict"
+        if name in _AT_FIRST and not is_loaded and _is_reset(self, name, value):  # type: ignore[arg-type]
+            count = vars(self)["_buffers"].get(_COUNT)
+            if count is not None:  # it follows, and is set in place
+                vars(self).setdefault("_count_at_reset", count.clone())
+            _warn_of_reset()
+        elif name == _COUNT and "_count_at_reset" in vars(self):
+            vars(self)["_buffers"][_COUNT].copy_(vars(self).pop("_count_at_reset"))
+        else:
+            super().__setattr__(name, value)
+
+
+def _is_reset(module: nn.Module, name: str, value: object) -> bool:
+    from torch import Tensor
+
+    current = module._buffers.get(name)
+    if not (isinstance(value, Tensor) and isinstance(current, Tensor)):
+        return False
+    if value.is_meta or current.is_meta or value.shape != current.shape:
+        return False
+    first = _AT_FIRST[name]
+    return bool((value == first).all()) and not bool((current == first).all())
+
+
+def _warn_of_reset() -> None:
+    text = (
+        "running statistics that ckpt_tool holds are left as they were loaded, not reset; "
+        "`ckpt_tool.thaw` those that are to be computed anew"
+    )
+    warnings.warn(text, UserWarning, stacklevel=3)
+
+
+def _has_statistics_of(other: object, held: nn.Module) -> bool:
+    """Whether it is another module with the very statistics of one that is held."""
+    from torch import nn
+
+    mean = held._buffers.get("running_mean")
+    if mean is None or not isinstance(other, nn.Module) or is_held(other):
+        return False
+    return other._buffers.get("running_mean") is mean
+
+
 def _hold_alike(module: nn.Module, model: nn.Module) -> None:
-    """Holds a module that comes in the place of another one that is held."""
+    """Holds a module that comes in the place of another one that is held; copies of its parameters
+    are frozen where these are.
+    """
+    from torch.nn.modules.batchnorm import _NormBase
+
     hold_in_eval(module)
     for name in ("_momentum_in_training", "_training_asked_for"):
         if name in vars(model):
             setattr(module, name, getattr(model, name))
+    restore_below(module, momentum_of(model))
+    frozen = {name for name, one in model.named_parameters(recurse=False) if not one.requires_grad}
+    for part in module.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            if name in frozen and isinstance(part, _NormBase):
+                parameter.requires_grad_(False)
+
+
+def restore_below(module: nn.Module, momentum: float | None) -> None:
+    """Gives normalisations inside of one (timm's split ones have some), which were made with the
+    momentum 0 of one that is held, its own momentum.
+    """
+    from torch.nn.modules.batchnorm import _NormBase
+
+    for part in module.modules():
+        if part is not module and isinstance(part, _NormBase) and not is_held(part):
+            part.momentum = momentum if part.momentum == 0 else part.momentum
 
 
 @cache
@@ -115,7 +204,8 @@ def _held(kind: type) -> type:
         "__qualname__": kind.__qualname__,
         "__doc__": kind.__doc__,
     }
-    return type(kind.__name__, (Held, kind), names)
+    first = HeldStatistics if hasattr(kind, "reset_running_stats") else Held
+    return type(kind.__name__, (first, kind), names)
 
 
 def _held_parametrized(module: nn.Module) -> type:
@@ -130,7 +220,7 @@ def _released(kind: type) -> type:
     """The class without the hold, also where others (parametrizations, `fully_shard`) have made
     theirs of the held one.
     """
-    if Held in kind.__bases__:
+    if "_held" in vars(kind):
         return kind._held  # type: ignore[attr-defined,no-any-return]
     bases = tuple(_released(base) if issubclass(base, Held) else base for base in kind.__bases__)
     return type(kind.__name__, bases, _own_names(kind))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+_REPLACED = "sharded, converted, loaded from the meta device or by `assign`"
 Group = int | Mapping[str, object]
 """Where parameters go that an optimizer lacks: the number of one of its groups, or the
 hyper-parameters of a new one.
@@ -65,11 +66,9 @@ def check_optimizer(
     held = _held_by(optimizer)
     if not any(id(parameter) in held for parameter in module.parameters()):
         fact = "has no parameter of this model"
-        hint = (
-            "build it of this model's parameters, after the model is sharded, converted or loaded "
-            "by `assign`"
-        )
+        hint = f"build it of this model's parameters, after the model is {_REPLACED}"
         raise InputError("optimizer", fact, hint)
+    _check_no_old_ones(optimizer, module)
     count = len(optimizer.param_groups)
     if isinstance(group, int) and not 0 <= group < count:
         raise InputError("group", f"is {group}, and the optimizer has {plural(count, 'group')}")
@@ -79,6 +78,21 @@ def check_optimizer(
         fact = f"has {plural(count, 'group')}, and {some} in none of them"
         hint = "give `group=`, or make it of all parameters before any is frozen"
         raise InputError("optimizer", fact, hint)
+
+
+def _check_no_old_ones(optimizer: torch.optim.Optimizer, module: nn.Module) -> None:
+    """Raises InputError for parameters without values that the model doesn't have: they were its
+    own before a load made real ones in their place.
+    """
+    own = {id(parameter) for parameter in module.parameters()}
+    given = [one for group in optimizer.param_groups for one in group["params"]]
+    old = sum(one.is_meta and id(one) not in own for one in given)
+    if old:
+        fact = (
+            f"has {plural(old, 'parameter')} of the meta device that this model has not, so its "
+            "steps would not reach those that were loaded"
+        )
+        raise InputError("optimizer", fact, "build it again, after the model is loaded")
 
 
 def mend(

@@ -11,6 +11,7 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.keys import outline
 from ckpt_tool.training.freezing.freeze import Frozen, Thawed, change
 from ckpt_tool.training.freezing.holding import is_held
+from ckpt_tool.training.freezing.noting import lost_text
 from ckpt_tool.training.freezing.optimizer import Group, Mended
 from ckpt_tool.training.freezing.selection import (
     Selected,
@@ -71,6 +72,7 @@ class Applied:
             f"{self.unit} {self.number}: {plural(self.trainable, 'parameter')} {trains}, {held} "
             f"({len(self.thawed.parameters)} thawed, {len(self.frozen.parameters)} frozen now)"
         )
+        text = f"{text}\n{lost_text(self.frozen.lost)}" if self.frozen.lost else text
         mended = self.optimizer
         return f"{text}\n{mended}" if mended and (self.is_change or mended.added) else text
 
@@ -191,12 +193,17 @@ class FreezeSchedule:
         return Applied(
             number,
             self.unit,
-            Frozen(_those(stopped.parameters, was.frozen), _those(stopped.modules, was.held)),
+            Frozen(
+                _those(stopped.parameters, was.frozen),
+                _those(stopped.modules, was.held),
+                lost=stopped.lost,
+            ),
             Thawed(
                 tuple(key for key in started.parameters if key in was.frozen),
                 tuple(path for path in started.modules if path in was.held),
                 started.left,
                 started.optimizer,
+                lost=started.lost,
             ),
             len(started.parameters),
             len(stopped.parameters) + len(started.left),

@@ -95,15 +95,36 @@ def _buffers_of(module: nn.Module) -> dict[int, tuple[str, str]]:
 def _owners_of_statistics(
     module: nn.Module, buffers: Iterable[tuple[str, str]]
 ) -> dict[str, nn.Module]:
-    """The modules whose running statistics are among these buffers, by their paths. Raises
-    InputError for one of TorchScript.
+    """The modules whose running statistics, or estimates of a spectral norm, are among these
+    buffers, by their paths. Raises InputError for one of TorchScript.
     """
     from torch.jit import ScriptModule
 
     modules = dict(module.named_modules())
-    owners = {path: modules[path] for path, name in buffers if name.startswith("running_")}
+    owners = {
+        path: modules[path]
+        for path, name in buffers
+        if name.startswith("running_") or _is_spectral(modules[path], name)
+    }
     for path, owner in owners.items():
         if isinstance(owner, ScriptModule):
             fact = f"`{path}` is TorchScript, whose statistics can't be held"
             raise InputError(type(module).__name__, fact, "freeze, then script")
     return owners
+
+
+def _is_spectral(owner: nn.Module, name: str) -> bool:
+    """Whether a buffer is what torch's spectral norm changes in training: that of its
+    parametrization, or of its hook on a layer that training changes in nothing else.
+    """
+    from torch import nn
+    from torch.nn.modules.conv import _ConvNd
+    from torch.nn.utils.parametrizations import _SpectralNorm
+    from torch.nn.utils.spectral_norm import SpectralNorm
+
+    if isinstance(owner, _SpectralNorm):
+        return name in ("_u", "_v")
+    if not isinstance(owner, nn.Linear | nn.Bilinear | nn.Embedding | _ConvNd):
+        return False
+    hooks = [each for each in owner._forward_pre_hooks.values() if isinstance(each, SpectralNorm)]
+    return any(name in (f"{each.name}_u", f"{each.name}_v") for each in hooks)
