@@ -78,7 +78,7 @@ def trace(
     >>> report = ckpt_tool.load_into(b, a)
     >>> found = ckpt_tool.trace(a, b, torch.ones(3, 4), report)
     >>> found
-    TraceReport(different: they diverge in `1`)
+    TraceReport(different: they diverge in `1`; `eps` = 1e-05 (it is 0.01) makes the outputs agree)
     >>> found.place.findings
     ('verified: `eps` = 1e-05 (it is 0.01) makes the outputs agree',)
     """
