@@ -84,7 +84,8 @@ def parting_of(rows: Sequence[Row], reordered: Collection[str] = ()) -> Parting 
     """The first place where outputs diverge from inputs that agree; None where there is none.
 
     `reordered` are modules whose outputs have another order by design: they aren't compared, nor is
-    what gets other inputs after them inside of the module around them.
+    what gets other inputs after them inside of the module around them, nor one that has some of
+    them inside, if the outputs of a module around it agree again.
     """
     events = sorted(
         [(row.began, row, False) for row in rows] + [(row.ended, row, True) for row in rows],
@@ -104,6 +105,8 @@ def parting_of(rows: Sequence[Row], reordered: Collection[str] = ()) -> Parting 
             continue
         if not _is_far(row, is_end, worst):
             worst = max(worst, apart)
+        elif is_end and _is_undone(rows, row, reordered, worst):
+            passed.append(row)
         elif is_end:
             return Parting("module", row)
         elif any(_is_beside(rows, row, each) for each in passed):
@@ -111,6 +114,14 @@ def parting_of(rows: Sequence[Row], reordered: Collection[str] = ()) -> Parting 
         else:
             return _by_code(rows, row)
     return None
+
+
+def _is_undone(rows: Sequence[Row], row: Row, reordered: Collection[str], worst: float) -> bool:
+    """Whether a module with reordered ones inside lies in one whose outputs agree."""
+    if not any(path.startswith(f"{row.other}.") for path in reordered):
+        return False
+    around = (one for one in rows if _is_inside(row, one) and not one.is_weak)
+    return any(not (_is_far(one, False, worst) or _is_far(one, True, worst)) for one in around)
 
 
 def _is_beside(rows: Sequence[Row], row: Row, reordered: Row) -> bool:

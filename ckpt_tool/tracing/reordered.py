@@ -4,6 +4,7 @@ those of projections for the other layout of rotary positions do; what is around
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from math import prod
 from typing import TYPE_CHECKING
@@ -24,12 +25,27 @@ MAX_LABELS = 1 << 24
 
 def reordered(plan: Plan) -> frozenset[str]:
     """The paths of modules of the second network with tensors whose rows, which are its outputs,
-    the plan puts in another order.
+    the plan puts in another order, and of those that hold nothing else. The whole network, whose
+    outputs are what counts, is none of them.
     """
     steps = {id(step): step for step in plan.steps if step.ops}
-    return frozenset(
+    found = {
         key.rpartition(".")[0] for step in steps.values() for key in _reordered_outputs(plan, step)
-    )
+    }
+    held: Counter[str] = Counter()
+    moved: Counter[str] = Counter()
+    for key in plan.outputs if found else ():
+        owner = key.rpartition(".")[0]
+        for path in _with_parents(owner):
+            held[path] += 1
+            moved[path] += owner in found
+    return frozenset({*found, *(path for path in held if held[path] == moved[path])} - {""})
+
+
+def _with_parents(path: str) -> Iterator[str]:
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
 
 
 def _reordered_outputs(plan: Plan, step: Step) -> Iterator[str]:

@@ -150,7 +150,7 @@ def test_patterns_choose_what_is_compared(noisy):
         report = json.loads(diffed(noisy, "a.safetensors", "b.safetensors", *options, "--json").out)
         assert (report["a"]["tensors"], sum(report["counts"].values())) == (keys, keys)
     ran = diffed(noisy, "a.safetensors", "b.safetensors", "--include", "l.0.wieght")
-    assert (ran.status, ran.err) == (2, "error: --filter: `l.0.wieght` matches no key of either side; nearest key: l.0.weight\n")
+    assert (ran.status, ran.err) == (2, "error: --include: `l.0.wieght` matches no key of either side; nearest key: l.0.weight\n")
     with pytest.raises(InputError, match=r"`exclude=`: `\{`"):
         ckpt_tool.diff(noisy / "a.safetensors", noisy / "b.safetensors", exclude="{")
 

@@ -215,6 +215,40 @@ def test_hidden_units_in_another_order_compute_the_same(tmp_path):
     assert (found.is_same, found.place.kind, found.place.other) == (False, "module", "")
 
 
+class Residual(nn.Module):
+    """Convolutions with their normalisations in modules of their own, as many libraries have them."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8))
+        self.first = nn.Sequential(nn.Sequential(nn.Conv2d(8, 6, 1), nn.BatchNorm2d(6)), nn.ReLU())
+        self.second = nn.Conv2d(6, 8, 1)
+        self.head = nn.Parameter(torch.randn(8))
+
+    def forward(self, x):
+        x = self.stem(x)
+        return (x + self.second(self.first(x))).mean((2, 3)) * self.head
+
+
+@pytest.mark.parametrize(("order", "is_same"), [("reverse", True), ("[0, 1, 2, 3, 5, 4]", False)])
+def test_channels_in_another_order_inside_of_wrappers(tmp_path, order, is_same):
+    one, other = fill_with_seeded_values(Residual(), 1).eval(), Residual().eval()
+    names = [f"first.0.{i}.{name}" for i, some in enumerate((("weight", "bias"), ("weight", "bias", "running_mean", "running_var"))) for name in some]
+    lines = "".join(f"  - '{name} -> {name}': {{index: {{dim: 0, order: reverse}}}}\n" for name in names)
+    text = f"rules:\n{lines}  - 'second.weight -> second.weight': {{index: {{dim: 1, order: {order}}}}}\n  - '** -> **'\n"
+    inputs = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    found = ckpt_tool.trace(one, other, inputs, ckpt_tool.load_into(other, one, rules=written(tmp_path, text)))
+    assert found.is_same is is_same, str(found)
+
+
+def test_a_parameter_of_the_network_itself_in_another_order_is_a_fault(tmp_path):
+    one, other = fill_with_seeded_values(Residual(), 1).eval(), Residual().eval()
+    text = "rules:\n  - 'head -> head': {index: {dim: 0, order: [1, 0, 2, 3, 4, 5, 6, 7]}}\n  - '** -> **'\n"
+    inputs = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    found = ckpt_tool.trace(one, other, inputs, ckpt_tool.load_into(other, one, rules=written(tmp_path, text)))
+    assert (found.is_same, found.place.other) == (False, "")
+
+
 def test_running_statistics_that_stayed_fresh(torchvision):
     one, other = fill_with_seeded_values(torchvision.models.resnet18(), 1).eval(), torchvision.models.resnet18().eval()
     report = ckpt_tool.load_into(other, one, drop="**.running_*", keep="**.running_*")

@@ -138,7 +138,8 @@ def other_copies(planned: Planned, also: Sequence[str]) -> list[str]:
     found = []
     for place in contents.state_dicts:
         inside = [key[len(place.path) + 1 :] for key in keys if key.startswith(f"{place.path}.")]
-        is_other = place.path not in (*known, contents.taken) and place.path
+        is_mapped = any(f"{name}.".startswith(f"{place.path}.") for name in known)
+        is_other = place.path and place.path != contents.taken and not is_mapped
         if is_other and prefix_of(inside, planned.plan) is not None:
             found.append(place.path)
     return found

@@ -235,11 +235,11 @@ def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
     notes += [
         f"`{one.path}` is averaged weights without the same keys, and stays as it is"
         for one in source.contents.left_behind
-        if one.kind == AVERAGED and not _is_in(one.path, {*known, *_owners(known)})
+        if one.kind == AVERAGED and not (_is_in(one.path, {*known}) or one.path in _owners(known))
     ]
     changed = [part.path for part in copies]
-    for part in optimizers.parts:
-        changed += [".".join(part.names[:end]) for end in range(1, len(part.names) + 1)]
+    changed += [".".join(part.names) for part in optimizers.parts]
+    changed += _owners(changed)
     left, beside = _parted(source, changed, optimizers.removed)
     whole = Whole(source, read, (weights, *copies, *optimizers.parts), optimizers.removed)
     return Changed(whole, beside, left, (*notes, *optimizers.notes))
@@ -296,8 +296,9 @@ def _parted(
 
 
 def _owners(paths: Iterable[str]) -> set[str]:
-    """What these paths begin with."""
-    return {path.rpartition(".")[0] for path in paths if "." in path}
+    """What these paths lie in."""
+    names = [path.split(".") for path in paths]
+    return {".".join(each[:end]) for each in names for end in range(1, len(each))}
 
 
 def _is_in(path: str, names: set[str]) -> bool:
