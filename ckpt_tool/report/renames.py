@@ -52,7 +52,7 @@ def renamed_groups(entries: Sequence[Entry], diff: Diff) -> Iterator[tuple[str, 
     known = {key_a(entry): entry for entry in entries}
     pairs = {key: key_b(entry) for key, entry in known.items()}
     labels = {key: _label(entry) for key, entry in known.items()}
-    for group in pair_groups(pairs, labels, diff.a, diff.b):
+    for group in pair_groups(pairs, labels, *diff.whole_sides):
         yield group.a, group.b, [known[key] for key in group.keys]
 
 

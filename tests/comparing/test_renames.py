@@ -291,3 +291,18 @@ def test_another_dtype_under_the_same_name_is_compared_with_renames_too(folder, 
     found = [ckpt("diff", folder / "base.pth", "b.pth", "--values", *more, cwd=tmp_path).out.splitlines() for more in ((), ("--renames",))]
     assert found[0][3:5] == found[1][3:5]
     assert found[1][4].endswith("equal after a cast to F16")
+
+
+def test_lines_of_a_filtered_diff_are_rules_for_the_whole_files(tmp_path):
+    torch.manual_seed(0)
+    source, target = {}, {}
+    for i in range(3):
+        for name in ("weight", "bias"):
+            source[f"blk.{i}.q.{name}"] = value = torch.randn(4, 4) if name == "weight" else torch.randn(4)
+            target[f"layers.{i}.query.{name}"] = value + 0.01
+        source[f"blk.{i}.q.lora.down"] = value = torch.randn(4, 2)
+        target[f"adapters.{i}.query.d"] = value.clone()
+    torch.save(source, tmp_path / "f.pth")
+    torch.save(target, tmp_path / "g.pth")
+    for some in ([], ["--filter", "blk.*.q.*"]):
+        assert "> blk.{0..2}.q.{weight,bias} → layers.{0..2}.query.{weight,bias}" in ckpt("diff", "f.pth", "g.pth", "--values", "--renames", *some, cwd=tmp_path).out
