@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Literal
 
 from ckpt_tool.tracing.pairs import Pair
 from ckpt_tool.tracing.recording import Call, Recorded
+from ckpt_tool.tracing.reordered import Reordered
 from ckpt_tool.tracing.sketches import ROUNDING, farthest
 
+NOTHING = Reordered()
 JUMP = 8.0
 """Rounding grows from module to module; what is so many times as far as anything before is none."""
 Kind = Literal["module", "code", "drift"]
@@ -80,12 +82,12 @@ def limit_of(floor: float) -> float:
     return sqrt(floor / ROUNDING) if floor else 0.0
 
 
-def parting_of(rows: Sequence[Row], reordered: Collection[str] = ()) -> Parting | None:
+def parting_of(rows: Sequence[Row], reordered: Reordered = NOTHING) -> Parting | None:
     """The first place where outputs diverge from inputs that agree; None where there is none.
 
     `reordered` are modules whose outputs have another order by design: they aren't compared, nor is
-    what gets other inputs after them inside of the module around them, nor one that has some of
-    them inside, if the outputs of a module around it agree again.
+    what gets other inputs after them inside of the module around them, nor one that may have
+    another order, or has some of them inside, if the outputs of a module around it agree again.
     """
     events = sorted(
         [(row.began, row, False) for row in rows] + [(row.ended, row, True) for row in rows],
@@ -96,7 +98,7 @@ def parting_of(rows: Sequence[Row], reordered: Collection[str] = ()) -> Parting 
     passed: list[Row] = []
     for _, row, is_end in events:
         apart = row.outputs if is_end else row.inputs
-        if is_end and row.other in reordered:
+        if is_end and row.other in reordered.rows:
             passed.append(row)
             continue
         if apart is None or id(row) in hidden:
@@ -116,9 +118,9 @@ def parting_of(rows: Sequence[Row], reordered: Collection[str] = ()) -> Parting 
     return None
 
 
-def _is_undone(rows: Sequence[Row], row: Row, reordered: Collection[str], worst: float) -> bool:
-    """Whether a module with reordered ones inside lies in one whose outputs agree."""
-    if not any(path.startswith(f"{row.other}.") for path in reordered):
+def _is_undone(rows: Sequence[Row], row: Row, reordered: Reordered, worst: float) -> bool:
+    """Whether a module that may give another order lies in one whose outputs agree."""
+    if not reordered.may_hold(row.other):
         return False
     around = (one for one in rows if _is_inside(row, one) and not one.is_weak)
     return any(not (_is_far(one, False, worst) or _is_far(one, True, worst)) for one in around)

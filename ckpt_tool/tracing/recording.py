@@ -13,7 +13,7 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.tracing.leaves import unknown_in
 from ckpt_tool.tracing.sketches import Sketch, sketches_in
 from ckpt_tool.training.own_code import raised
-from ckpt_tool.training.snapshots import version_of
+from ckpt_tool.training.snapshots import held, version_of
 
 if TYPE_CHECKING:
     import torch
@@ -205,8 +205,9 @@ def _copy(value: Any) -> Any:
         return value.detach().clone()
     if isinstance(value, (*SIMPLE, nn.Module, type)) or callable(value):
         return value
-    try:
-        return deepcopy(value)
+    tensors = [each for each in held(value) if isinstance(each, torch.Tensor)]
+    try:  # tensors of a graph can't be copied by themselves
+        return deepcopy(value, {id(each): each.detach().clone() for each in tensors})
     except Exception:  # of classes of the user's own: then it is as it was before
         return value
 

@@ -5,7 +5,8 @@ those of projections for the other layout of rotary positions do; what is around
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -23,15 +24,39 @@ MAX_LABELS = 1 << 24
 """float32 counts so far."""
 
 
-def reordered(plan: Plan) -> frozenset[str]:
-    """The paths of modules of the second network with tensors whose rows, which are its outputs,
-    the plan puts in another order, and of those that hold nothing else. The whole network, whose
-    outputs are what counts, is none of them.
+@dataclass(frozen=True, slots=True)
+class Reordered:
+    """Modules of the second network, by their paths, that have tensors in another order: of their
+    `rows`, which are a module's outputs, or of their `columns`, which may be.
     """
+
+    rows: frozenset[str] = frozenset()
+    columns: frozenset[str] = frozenset()
+
+    def may_hold(self, path: str) -> bool:
+        """Whether a module, or one inside of it, may have outputs in another order."""
+        within = f"{path}."
+        return path in self.columns or any(
+            each.startswith(within) for each in (*self.rows, *self.columns)
+        )
+
+
+def reordered(plan: Plan) -> Reordered:
+    """The modules of the second network whose tensors the plan puts in another order; those that
+    hold nothing but such rows are among them. The whole network, whose outputs are what counts, is
+    none of them.
+    """
+    rows: set[str] = set()
+    columns: set[str] = set()
     steps = {id(step): step for step in plan.steps if step.ops}
-    found = {
-        key.rpartition(".")[0] for step in steps.values() for key in _reordered_outputs(plan, step)
-    }
+    for step in steps.values():
+        for key, moved in _reordered_outputs(plan, step):
+            (rows if moved == 0 else columns).add(key.rpartition(".")[0])
+    return Reordered(_with_wrappers(plan, rows) - {""}, frozenset(columns) - {""})
+
+
+def _with_wrappers(plan: Plan, found: Collection[str]) -> frozenset[str]:
+    """The same modules, and those around them that hold nothing else."""
     held: Counter[str] = Counter()
     moved: Counter[str] = Counter()
     for key in plan.outputs if found else ():
@@ -39,7 +64,7 @@ def reordered(plan: Plan) -> frozenset[str]:
         for path in _with_parents(owner):
             held[path] += 1
             moved[path] += owner in found
-    return frozenset({*found, *(path for path in held if held[path] == moved[path])} - {""})
+    return frozenset({*found, *(path for path in held if held[path] == moved[path])})
 
 
 def _with_parents(path: str) -> Iterator[str]:
@@ -48,8 +73,10 @@ def _with_parents(path: str) -> Iterator[str]:
         path = path.rpartition(".")[0]
 
 
-def _reordered_outputs(plan: Plan, step: Step) -> Iterator[str]:
-    """Those of a step's outputs whose rows are the source's rows, or columns, in another order."""
+def _reordered_outputs(plan: Plan, step: Step) -> Iterator[tuple[str, int]]:
+    """Those of a step's outputs whose rows (0) or columns (1) are rows or columns of the source in
+    another order.
+    """
     shapes = [plan.source[key].shape for key in step.inputs]
     if len(shapes) != 1 or not shapes[0]:
         return
@@ -59,10 +86,10 @@ def _reordered_outputs(plan: Plan, step: Step) -> Iterator[str]:
     by_axis = [_labels_of(step, shape, axis) for axis in range(min(len(shape), 2))]
     for number, key in enumerate(step.outputs):
         labels = [found[number] for found in by_axis if found is not None]
-        rows = [row for each in labels if (row := _row_labels(each)) is not None]
-        # Whole rows of the target are rows or columns of the source: in order, or in another one.
-        if rows and not any(row == sorted(row) for row in rows):
-            yield key
+        for axis in (0, 1):
+            lines = [line for each in labels if (line := _line_labels(each, axis)) is not None]
+            if lines and not any(line == sorted(line) for line in lines):
+                yield key, axis
 
 
 def _labels_of(step: Step, shape: tuple[int, ...], axis: int) -> list[torch.Tensor] | None:
@@ -79,12 +106,13 @@ def _labels_of(step: Step, shape: tuple[int, ...], axis: int) -> list[torch.Tens
         return None
 
 
-def _row_labels(labels: torch.Tensor) -> list[float] | None:
-    """The label of each row, where it has one, and no two have the same."""
-    if not labels.dim():
+def _line_labels(labels: torch.Tensor, axis: int) -> list[float] | None:
+    """The label of each row or column, where each has one, and they are different places."""
+    if labels.dim() <= axis:
         return None
-    rows = labels.reshape(labels.shape[0], -1)
-    if not rows.shape[1] or not bool((rows == rows[:, :1]).all()):
+    lines = labels.movedim(axis, 0).reshape(labels.shape[axis], -1)
+    if not lines.numel() or not bool((lines == lines[:, :1]).all()):
         return None
-    found: list[float] = rows[:, 0].tolist()
-    return found if len(set(found)) == len(found) else None
+    found: list[float] = lines[:, 0].tolist()
+    are_places = all(place >= 0 and place.is_integer() for place in found)
+    return found if are_places and len(set(found)) == len(found) else None

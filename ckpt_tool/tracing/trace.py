@@ -107,7 +107,7 @@ def trace_models(
     in_another_order = reordered(plan)
     parting = parting_of(rows, in_another_order) or drift_of(rows)
     notes = list(_notes(pairs, rows, first, second))
-    if moved := sorted(in_another_order & {row.other for row in rows}):
+    if moved := sorted(in_another_order.rows & {row.other for row in rows}):
         more = f" and {len(moved) - 1} more" if len(moved) > 1 else ""
         notes.append(
             f"not compared, for the rules give it another order: what `{moved[0]}`{more} gives"
@@ -119,7 +119,7 @@ def trace_models(
         found = exact_distances(one, other, given, setting, parting)
         notes += _unsteady(found, first, second, parting)
         near = max(parting.row.floors)
-        concerned = concerned_by(plan, pairs, parting.row, in_another_order)
+        concerned = concerned_by(plan, pairs, parting.row, in_another_order.rows)
         records = first, second
         place = _place(plan, one, other, pairs, parting, found, near, concerned, records, setting)
     is_same = place is None and is_compared

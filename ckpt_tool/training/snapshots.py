@@ -161,8 +161,24 @@ def _exchanged(value: object, known: Exchange) -> object:
     new = [_exchanged(each, known) for each in value]
     if all(one is other for one, other in zip(value, new, strict=True)):
         return value
-    make = getattr(value, "_make", type(value))
-    return make(new)
+    return _made_like(value, new)
+
+
+def _made_like(value: tuple[object, ...] | frozenset[object], new: list[object]) -> object:
+    """A tuple or frozen set of the same class with other contents; its own `__new__`, which may
+    take other arguments, is not asked.
+    """
+    made: object
+    try:
+        made = (
+            tuple.__new__(type(value), new)
+            if isinstance(value, tuple)
+            else frozenset.__new__(type(value), new)
+        )
+    except TypeError:  # of the kind that C makes, such as torch's named results
+        return type(value)(new)
+    getattr(made, "__dict__", {}).update(getattr(value, "__dict__", {}))
+    return made
 
 
 def _inside(value: object) -> Iterable[object]:

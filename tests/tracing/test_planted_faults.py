@@ -241,6 +241,32 @@ def test_channels_in_another_order_inside_of_wrappers(tmp_path, order, is_same):
     assert found.is_same is is_same, str(found)
 
 
+def test_a_residual_stream_in_another_order_computes_the_same(tmp_path):
+    class Stream(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.norm, self.up, self.down, self.head = nn.Embedding(20, 6), nn.LayerNorm(6), nn.Linear(6, 9), nn.Linear(9, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            x = self.embed(x)
+            return self.head(x + self.down(self.up(self.norm(x)).relu()))
+
+    one, other = fill_with_seeded_values(Stream(), 1), Stream()
+    rows = "".join(f"  - '{key} -> {key}': {{index: {{dim: 0, order: reverse}}}}\n" for key in ("norm.weight", "norm.bias", "down.weight", "down.bias"))
+    columns = "".join(f"  - '{key} -> {key}': {{index: {{dim: 1, order: reverse}}}}\n" for key in ("embed.weight", "up.weight", "head.weight"))
+    tokens = torch.randint(0, 20, (2, 5), generator=torch.Generator().manual_seed(0))
+    for text, is_same in ((rows + columns, True), (rows + columns.replace("'head.weight -> head.weight': {index: {dim: 1, order: reverse}}", "'head.weight -> head.weight'"), False)):
+        found = ckpt_tool.trace(one, other, tokens, ckpt_tool.load_into(other, one, rules=written(tmp_path, f"rules:\n{text}  - '** -> **'\n")))
+        assert found.is_same is is_same, str(found)
+
+
+def test_a_negative_scale_is_no_other_order(tmp_path):
+    one, other = (fill_with_seeded_values(nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 2)), seed) for seed in (1, 2))
+    text = "rules:\n  - '2.weight -> 2.weight': {affine: {scale: -1}}\n  - '** -> **'\n"
+    found = ckpt_tool.trace(one, other, torch.randn(3, 4), ckpt_tool.load_into(other, one, rules=written(tmp_path, text)))
+    assert found.place.other == "2"
+
+
 def test_a_parameter_of_the_network_itself_in_another_order_is_a_fault(tmp_path):
     one, other = fill_with_seeded_values(Residual(), 1).eval(), Residual().eval()
     text = "rules:\n  - 'head -> head': {index: {dim: 0, order: [1, 0, 2, 3, 4, 5, 6, 7]}}\n  - '** -> **'\n"

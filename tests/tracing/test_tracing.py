@@ -488,3 +488,56 @@ def test_a_forward_that_writes_its_parameters_is_reported():
     notes = ckpt_tool.trace(first, second, torch.rand(2, 3)).notes
     assert any("the first network writes to its parameters, `0.weight`: they are not as they were" in note for note in notes)
     assert not any("second" in note for note in notes)
+
+
+class Cached(nn.Module):
+    """Appends what it computes to a cache that its caller holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x, cache):
+        cache.values.append(self.linear(x))
+        return torch.stack(cache.values).sum(0)
+
+
+class Cache:
+    def __init__(self, *values):
+        self.values = list(values)
+
+
+def test_a_cache_that_was_filled_with_gradients_is_copied():
+    one = fill_with_seeded_values(Cached(), 1)
+    other = Cached()
+    other.load_state_dict(one.state_dict())
+    cache = Cache(one.linear(torch.ones(2, 3)))
+    assert ckpt_tool.trace(one, other, (torch.rand(2, 3), cache)).is_same
+    assert len(cache.values) == 1
+
+
+TABLES = """import torch
+from torch import nn
+class Turned(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.register_buffer("cos_table", torch.linspace(0, 1, 4), persistent=False)
+        self.register_buffer("inv_freq", torch.linspace(0, 1, 4), persistent=False)
+    def forward(self, x):
+        assert self.inv_freq.dtype is torch.float32
+        return self.linear(x * self.cos_table)
+"""
+
+
+def test_tables_outside_of_the_state_dict_have_the_half_precision_too(tmp_path, monkeypatch):
+    from ckpt_tool.api.options import MappingOptions
+    from ckpt_tool.api.tracing.traces import trace_checkpoints
+
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "turned_nets.py").write_text(TABLES)
+    state = fill_with_seeded_values(nn.ModuleDict({"linear": nn.Linear(4, 4)}), 1).state_dict()
+    full, half = str(tmp_path / "full.pth"), str(tmp_path / "half.pth")
+    torch.save(state, full)
+    torch.save({key: value.bfloat16() for key, value in state.items()}, half)
+    assert trace_checkpoints(full, half, ("turned_nets:Turned", "turned_nets:Turned"), (None, None, "2x4"), MappingOptions()).is_same

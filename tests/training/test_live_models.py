@@ -341,3 +341,23 @@ def test_a_model_that_is_sharded_over_processes_is_loaded(tmp_path):
 def test_a_model_whose_state_dict_is_gathered_is_refused(tmp_path):
     for told in on_two_processes(refuse_flattened, tmp_path):
         assert "load before the model is sharded" in told
+
+
+class Both(tuple):
+    """A tuple that is made of two things."""
+
+    def __new__(cls, one, other):
+        return super().__new__(cls, (one, other))
+
+
+def test_tuples_of_own_classes_follow_a_load_of_meta_tensors():
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(2, 2))
+    model.both = Both(model[0].weight, 1)
+    model.both.note = "mine"
+    model.some = frozenset([model[0].bias])
+    ckpt_tool.load_into(model, {"0.weight": torch.ones(2, 2), "0.bias": torch.ones(2)})
+    assert type(model.both) is Both
+    assert model.both[0] is model[0].weight
+    assert model.both.note == "mine"
+    assert model[0].bias in model.some

@@ -106,8 +106,8 @@ def trace_checkpoints(
 
 def _to_half(network: nn.Module, path: str) -> torch.dtype | None:
     """Gives the parameters and buffers of a network of float32 the half precision of its
-    checkpoint; None where that has none. What no state dict has stays: it is made in float32, as
-    the frequencies of rotary positions are.
+    checkpoint; None where that has none. The frequencies of rotary positions, which no state dict
+    has, stay in float32, as transformers makes them.
     """
     import torch
 
@@ -120,7 +120,7 @@ def _to_half(network: nn.Module, path: str) -> torch.dtype | None:
     if half is None or any(each.dtype is not torch.float32 for each in state):
         return None
     for module in network.modules():
-        stays = module._non_persistent_buffers_set
+        stays = {name for name in module._non_persistent_buffers_set if "freq" in name}
         buffers = [each for name, each in module._buffers.items() if name not in stays]
         for tensor in (*module._parameters.values(), *buffers):
             if tensor is not None and tensor.is_floating_point():

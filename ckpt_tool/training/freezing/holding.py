@@ -125,8 +125,11 @@ class HeldStatistics(Held):
         """As ever, but for those of a new layer, which stand for a reset (Lightning's weight
         averaging), unless a state dict is loaded.
         """
-        is_loaded = sys._getframe(1).f_code.co_name == "_load_from_state_dict"
-        if name in _AT_FIRST and not is_loaded and _is_reset(self, name, value):  # type: ignore[arg-type]
+        if (
+            name in _AT_FIRST
+            and sys._getframe(1).f_code.co_name != "_load_from_state_dict"
+            and _is_reset(self, name, value)  # type: ignore[arg-type]
+        ):
             count = vars(self)["_buffers"].get(_COUNT)
             if count is not None:  # it follows, and is set in place
                 vars(self).setdefault("_count_at_reset", count.clone())
