@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats import Checkpoint
+from ckpt_tool.formats.opening import collector_paused
 from ckpt_tool.keys import fold
 from ckpt_tool.mapping.accounting.ties import tied_with
 from ckpt_tool.mapping.plan import Plan
@@ -58,9 +59,10 @@ def load_plan(
 
     processes = processes or Processes(module)
     state = module.state_dict(keep_vars=True) if state is None else state
-    tensors = LiveTensors(module, state)
-    parameters = keys_of_parameters(module, state)
-    tensors.check(plan.producers)
+    with collector_paused():
+        tensors = LiveTensors(module, state)
+        parameters = keys_of_parameters(module, state)
+        tensors.check(plan.producers)
     processes.agree(plan, source)
     read = processes.share([key for step in plan.steps for key in step.inputs])
     source.check(read, reading_threads())
@@ -140,7 +142,7 @@ def _fill(
                 step.outputs[0] for step in steps if mapped.give(step, tensors, step.outputs[0])
             }
         tensors.reserve(wanted)
-        with Reads() as reads:
+        with collector_paused(), Reads() as reads:
             for step in plan.steps:
                 if some := [key for key in step.outputs if key in wanted]:
                     transfer(step, source, tensors, some, reads)
