@@ -33,6 +33,9 @@ from ckpt_tool.cli.parts.page import Html, write_page
 from ckpt_tool.errors import RuleError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ckpt_tool.api.planning import Planned
     from ckpt_tool.mapping import Plan
     from ckpt_tool.report.parts.style import Style
     from ckpt_tool.report.plan import PlanNames
@@ -87,6 +90,8 @@ def plan(
             planned.rules,
             options.by,
         )
+        if planned.plan is None:
+            _check_asked(why or (), planned)
         onwards = api.WayOn() if planned.plan else api.way_on(planned, options, "plan")
         print_annotations(github, RuleError(planned.problems))
         if html:
@@ -115,11 +120,21 @@ def plan(
             for key in why:
                 lines = why_text(planned.plan, key)
                 if not lines:
-                    raise unknown_key(planned.plan, key)
+                    raise unknown_key(planned.plan.source, planned.plan.target, key)
                 show_report("\n".join(lines))
         elif not quiet:
             _show(planned.plan, names, format_, style)
         raise typer.Exit(NO if planned.plan is None else YES)
+
+
+def _check_asked(keys: "Iterable[str]", planned: "Planned") -> None:
+    """Raises InputError for a key that neither side of a refused plan has."""
+    from ckpt_tool.report.plan import unknown_key
+
+    source, target = planned.source.catalog, planned.target_catalog
+    for key in keys:
+        if target is not None and key not in source and key not in target:
+            raise unknown_key(source, target, key)
 
 
 def _show(plan: "Plan", names: "PlanNames", name: str, style: "Style") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ckpt_tool.comparing.catalogs import Compare, Diff, Entry, kind_of_difference, uncompared
+from ckpt_tool.comparing.catalogs import Compare, Diff, Entry, Kind, kind_of_difference, uncompared
 from ckpt_tool.comparing.measure import Values
 from ckpt_tool.tensors import Catalog
 
@@ -94,44 +94,26 @@ def _entry(key: str, a: Catalog, b: Catalog, other: Counterpart | None) -> Entry
     if other is None:
         return Entry("only_a", a[key], None)
     info = b[other.key]
+    kind: Kind
+    confidence = None
     if other.key != key:
-        return Entry(
-            "renamed",
-            a[key],
-            info,
-            None,
-            other.confidence,
-            other.evidence,
-            other.how,
-            other.plain_ops,
-            other.is_equal,
-        )
-    if (a[key].shape, a[key].dtype) != (info.shape, info.dtype):
-        return Entry(
-            kind_of_difference(a[key], info),
-            a[key],
-            info,
-            None,
-            None,
-            other.evidence,
-            other.how,
-            other.plain_ops,
-            other.is_equal,
-        )
-    return (
-        Entry(
-            "value",
-            a[key],
-            info,
-            None,
-            None,
-            other.evidence,
-            other.how,
-            other.plain_ops,
-            other.is_equal,
-        )
-        if other.how
-        else None
+        kind, confidence = "renamed", other.confidence
+    elif (a[key].shape, a[key].dtype) != (info.shape, info.dtype):
+        kind = kind_of_difference(a[key], info)
+    elif other.how:
+        kind = "value"
+    else:
+        return None
+    return Entry(
+        kind,
+        a[key],
+        info,
+        None,
+        confidence,
+        other.evidence,
+        other.how,
+        other.plain_ops,
+        other.is_equal,
     )
 
 

@@ -95,7 +95,7 @@ class PlanReport(Plan):
         """
         lines = why_text(self, key)
         if not lines:
-            raise unknown_key(self, key, "explain")
+            raise unknown_key(self.source, self.target, key, "explain")
         return in_python("\n".join(lines))
 
     @speaks_python

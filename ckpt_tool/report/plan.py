@@ -222,11 +222,13 @@ def plan_names(
     return PlanNames(source, target, rules.files if rules else (), by or "name")
 
 
-def unknown_key(plan: Plan, key: str, asked: str = "--why") -> InputError:
+def unknown_key(
+    source: Catalog, target: Catalog | None, key: str, asked: str = "--why"
+) -> InputError:
     """The error of a question about a key that neither side has; `asked` is what it was
     asked by.
     """
-    near = nearest(key, [*plan.source, *(plan.target or ())])
+    near = nearest(key, [*source, *(target or ())])
     return InputError(
         asked, f"{named(key)} is a key of neither side", f"nearest key: {near}" if near else None
     )

@@ -161,6 +161,14 @@ def test_rules_whose_text_is_wrong_are_refused(folder, command):
     assert ckpt("check", "bad.yaml", cwd=folder).status == 1
 
 
+def test_why_names_a_misspelt_key_where_the_plan_is_refused_too(tmp_path):
+    torch.save({"trunk.weight": torch.ones(2)}, tmp_path / "a.pth")
+    torch.save({"body.weight": torch.ones(3)}, tmp_path / "b.pth")
+    ran = ckpt("plan", "a.pth", "b.pth", "--why", "trunk.wieght", cwd=tmp_path)
+    assert (ran.status, ran.err) == (2, "error: --why: `trunk.wieght` is a key of neither side; nearest key: trunk.weight\n")
+    assert ckpt("plan", "a.pth", "b.pth", "--why", "trunk.weight", cwd=tmp_path).status == 1
+
+
 RULES_GO = "`plan`, `map` and `verify` take rules with `--rules r.yaml`"
 RULES_COME_FIRST = "is a checkpoint, not a rule file; `ckpt check` takes the rules first, then checkpoints; other commands take --rules"
 
