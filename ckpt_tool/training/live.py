@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -197,14 +197,17 @@ def keys_of_parameters(
     """All keys of each parameter, in the order of `module.parameters()`; without a key in the state
     dict, its names. `state` is that state dict with its own tensors, where it was asked for it.
     """
-    names: dict[int, list[str]] = defaultdict(list)
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        names[id(parameter)].append(name)
-    keys: dict[int, list[str]] = {identity: [] for identity in names}
+    named = [
+        (id(parameter), name) for name, parameter in module.named_parameters(remove_duplicate=False)
+    ]
+    keys: dict[int, list[str]] = {identity: [] for identity, _ in named}
     for key, tensor in (module.state_dict(keep_vars=True) if state is None else state).items():
-        if id(tensor) in keys:
-            keys[id(tensor)].append(key)
-    return tuple(tuple(dict.fromkeys((*found, *names[at]))) for at, found in keys.items())
+        if (found := keys.get(id(tensor))) is not None:
+            found.append(key)
+    for identity, name in named:
+        if name not in (found := keys[identity]):
+            found.append(name)
+    return tuple(map(tuple, keys.values()))
 
 
 def apart_from(module: nn.Module, state_dict: Mapping[str, object]) -> Mapping[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -82,7 +82,7 @@ def load_plan(
             raise FormatError(error.path, error.fact, LOADED_IN_PART, error.place) from None
     _check_unchanged(source, LOADED_IN_PART)
     more = [*_mapped_notes(mapped, source), *_loader_notes(loader, hooked, source)]
-    report = _report(plan, module, (*notes, *more), covered, hooked, parameters)
+    report = _report(plan, module, (*notes, *more), covered, hooked, parameters, tensors.had_meta)
     call_post_hooks(module, report.fresh, plan.dropped)
     return report
 
@@ -184,6 +184,7 @@ def _report(
     covered: Mapping[str, str],
     hooked: Hooked,
     parameters: tuple[tuple[str, ...], ...],
+    had_meta: bool,
 ) -> LoadReport:
     tied = _tied_to(plan, covered)
     also = dict.fromkeys((*tied, *covered, *hooked.filled))
@@ -193,7 +194,7 @@ def _report(
         *_loaded_with("is tied to", "are tied to", tied, plan),
         *_loaded_with("lies in the memory of", "lie in the memory of", covered, plan),
         *_hook_notes(hooked, plan),
-        *_without_values(module, fresh),
+        *(_without_values(module, fresh) if had_meta else ()),
     ]
     loaded = (*plan.producers, *also)
     changed = tuple(dict.fromkeys(hooked.changed))
@@ -232,19 +233,10 @@ def _hook_notes(hooked: Hooked, plan: Plan) -> list[str]:
     ]
 
 
-def _tensors_of(module: nn.Module) -> Iterator[torch.Tensor]:
-    for owner in module.modules():
-        for tensor in (*owner._parameters.values(), *owner._buffers.values()):
-            if tensor is not None:
-                yield tensor
-
-
 def _without_values(module: nn.Module, fresh: Sequence[str]) -> list[str]:
     """What is to be said of tensors that have no memory yet: fresh ones, and those that no state
     dict has.
     """
-    if not any(tensor.is_meta for tensor in _tensors_of(module)):
-        return []
     state = module.state_dict(keep_vars=True)
     known = {id(tensor) for tensor in state.values()}
     others = [

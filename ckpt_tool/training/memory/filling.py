@@ -55,9 +55,14 @@ class LiveTensors:
         self._waiting: list[tuple[nn.Module, str, torch.Tensor]] = []
         self._known: dict[int, torch.Tensor] = {}
         """The module's tensors that have a storage, by their identity as objects."""
+        self.had_meta = False
+        """Whether any tensor of the module, of its state dict or not, was on the meta device."""
         for owner in module.modules():
             for name, tensor in (*owner._parameters.items(), *owner._buffers.items()):
-                if tensor is not None and not odd_kind(tensor):
+                if tensor is None:
+                    continue
+                self.had_meta |= tensor.is_meta
+                if not odd_kind(tensor):
                     self._known[id(tensor)] = tensor
                     if tensor.is_meta:
                         self._places[identity_of(tensor)].append((owner, name))
