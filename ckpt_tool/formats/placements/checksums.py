@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ckpt_tool.formats.limits import MiB
 from ckpt_tool.formats.placements.byte_ranges import Extent
 
-PIECE = MiB // 2
+PIECE = MiB
 """What is read at a time: it stays in the processor's cache.
 
 Mapping the files instead of reading them would save a copy, but a file that another process cuts
