@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import ckpt_tool
-from ckpt_tool import InputError, MappingOptions, RuleError
+from ckpt_tool import DType, InputError, MappingOptions, RuleError
 from tests.running import ckpt
 
 
@@ -34,7 +34,8 @@ def test_one_text_is_a_tuple_of_one():
     ("wrong", "message"),
     [
         ({"by": "magic"}, "`magic` is no way of mapping; it is one of name, position, auto"),
-        ({"dtypes": "bf16"}, "`bf16` means nothing"),
+        ({"dtypes": "brain"}, "`brain` is neither `target`, `source`, nor a floating type"),
+        ({"dtypes": "int8"}, "`int8` is neither `target`, `source`, nor a floating type"),
         ({"expect": "7"}, "expect: '7' is no number"),
         ({"expect": -1}, "expect: -1 is no number"),
         ({"params": {"heads": 1.5}}, r"heads: 1\.5 is no number"),
@@ -44,6 +45,13 @@ def test_one_text_is_a_tuple_of_one():
 def test_what_means_nothing_is_refused(wrong, message):
     with pytest.raises(InputError, match=message):
         MappingOptions(**wrong)
+
+
+@pytest.mark.parametrize("said", ["bfloat16", "BF16", "torch.bfloat16", torch.bfloat16, DType.BF16])
+def test_a_dtype_is_taken_by_all_of_its_names(files, tmp_path, said):
+    assert MappingOptions(dtypes=said).dtypes is DType.BF16
+    mapped = ckpt_tool.map(files / "source.pth", None, rules="** -> net.**", output=tmp_path / "out.pth", dtypes=said)
+    assert {tensor.dtype for tensor in torch.load(mapped.path).values()} == {torch.bfloat16}
 
 
 def test_rules_beside_how_are_not_passed_over(files):

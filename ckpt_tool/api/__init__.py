@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ckpt_tool.api.next_steps.commands import WayOn, shipped_of
     from ckpt_tool.api.next_steps.refused import way_on, with_next
     from ckpt_tool.api.next_steps.unverified import way_to_verify
-    from ckpt_tool.api.options import DTypePolicy, Format, MappingOptions, Method
+    from ckpt_tool.api.options import DTypePolicy, Format, MappingOptions, Method, dtype_policy
     from ckpt_tool.api.outputs import map_checkpoint, rename, verify, write
     from ckpt_tool.api.planning import Planned, plan_checkpoint
     from ckpt_tool.api.remarks.hints import diff_hints
@@ -47,7 +47,7 @@ __all__ = [
     "Checked", "Comparison", "DTypePolicy", "Form", "Format", "MappingOptions", "Method", "Planned",
     "ShippedMapping", "WayOn", "after_check", "after_diff", "after_mappings",
     "after_suggestion", "asked_by", "beside_weights", "check", "diff_checkpoints", "diff_hints",
-    "draft", "expected_bytes",
+    "draft", "dtype_policy", "expected_bytes",
     "files_read", "filtered", "find_rules", "form_of", "import_mapping", "invert", "load_into",
     "map_checkpoint", "mapping_folders", "mappings", "open_side", "open_target", "plan_checkpoint",
     "read_rules", "rename", "rules_schema", "shipped_mappings", "shipped_of", "suggest_rules",
@@ -59,7 +59,7 @@ __getattr__ = bind_on_use(__name__, {
     "diffs": "Comparison diff_checkpoints filtered",
     "remarks.hints": "diff_hints",
     "drafting": "draft",
-    "options": "DTypePolicy Format MappingOptions Method",
+    "options": "DTypePolicy Format MappingOptions Method dtype_policy",
     "loading": "load_into",
     "next_steps.commands": "WayOn shipped_of",
     "next_steps.refused": "way_on with_next",

@@ -15,7 +15,9 @@ Format = Literal["safetensors", "torch", "dcp"]
 ARROWS = (" -> ", " → ")
 """What stands in a rule, and in no name of a file."""
 
-DTypePolicy = Literal["strict", "target", "source"] | DType
+Policy = Literal["strict", "target", "source"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
+DTypePolicy = Policy | DType
 """What happens where dtypes differ: see `ckpt_tool.mapping.accounting.dtypes`."""
 
 
@@ -60,7 +62,7 @@ class MappingOptions:
             )
             object.__setattr__(self, "inline", (*written, *self.inline))
         _check_method(self.by)
-        _check_dtypes(self.dtypes)
+        object.__setattr__(self, "dtypes", dtype_policy(self.dtypes))
         for name, number in {"expect": self.expect, **self.params}.items():
             _check_number(name, number)
         check_confidence(self.min_confidence)
@@ -72,10 +74,28 @@ def _check_method(by: object) -> None:
         raise InputError("by", f"`{by}` is no way of mapping", hint)
 
 
-def _check_dtypes(dtypes: object) -> None:
-    if not isinstance(dtypes, DType) and dtypes not in ("strict", "target", "source"):
-        hint = "say `target`, `source`, `strict` or a ckpt_tool.DType"
-        raise InputError("dtypes", f"`{dtypes}` means nothing", hint)
+def dtype_policy(given: object) -> DTypePolicy:
+    """What is said of dtypes, read: a policy, a DType, or the name of a floating type, by torch's
+    name or safetensors'. Raises InputError for anything else.
+    """
+    if isinstance(given, DType):
+        return given
+    text = str(given).lower().removeprefix("torch.")
+    for policy in POLICIES:
+        if text == policy:
+            return policy
+    from ckpt_tool.ops import OpError
+    from ckpt_tool.ops.casts import dtype_named
+
+    try:
+        found = dtype_named(text, "--dtype")
+    except OpError:
+        found = None
+    if found is None or not found.is_floating:
+        names = " ".join(dtype.value for dtype in DType if dtype.is_floating)
+        fact = f"`{given}` is neither `target`, `source`, nor a floating type ({names})"
+        raise InputError("--dtype", fact, "torch's names are taken too, as bfloat16")
+    return found
 
 
 def _check_number(name: str, number: object) -> None:

@@ -10,10 +10,9 @@ import typer
 from ckpt_tool.cli.parts.completing import rule_files, state_dicts
 from ckpt_tool.cli.parts.helping import MAPPING, PRINTING
 from ckpt_tool.errors import InputError
-from ckpt_tool.tensors import DType
 
 if TYPE_CHECKING:
-    from ckpt_tool.api import DTypePolicy, MappingOptions
+    from ckpt_tool.api import MappingOptions
 
 CHECKPOINT = (
     "a checkpoint file or folder, an address (https://, hf://, s3://), an index.json, "
@@ -209,7 +208,7 @@ def mapping_options(
     """The options that say how to map, as one value. Raises InputError for what can't be
     understood.
     """
-    from ckpt_tool.api import MappingOptions
+    from ckpt_tool.api import MappingOptions, dtype_policy
 
     return MappingOptions(
         tuple(rules or ()),
@@ -218,7 +217,7 @@ def mapping_options(
         tuple(keep or ()),
         by.value if by else None,
         dict(_setting(text) for text in params or ()),
-        _dtype(dtype),
+        dtype_policy(dtype or "strict"),
         force_order,
         expect,
         min_confidence,
@@ -252,24 +251,3 @@ def _setting(text: str) -> tuple[str, int]:
     if not (name and equals and number.isdecimal() and len(number) <= 18):
         raise InputError("--set", f"`{text}` is not NAME=NUMBER")
     return name, int(number)
-
-
-def _dtype(text: str | None) -> "DTypePolicy":
-    if text is None:
-        return "strict"
-    if text.lower() == "target":
-        return "target"
-    if text.lower() == "source":
-        return "source"
-    from ckpt_tool.ops import OpError
-    from ckpt_tool.ops.casts import dtype_named
-
-    try:
-        found = dtype_named(text.lower().removeprefix("torch."), "--dtype")
-    except OpError:
-        found = None
-    if found is None or not found.is_floating:
-        names = " ".join(dtype.value for dtype in DType if dtype.is_floating)
-        fact = f"`{text}` is neither `target`, `source`, nor a floating type ({names})"
-        raise InputError("--dtype", fact, "torch's names are taken too, as bfloat16")
-    return found

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from ckpt_tool.api import DTypePolicy, MappingOptions, Method
+from ckpt_tool.api import DTypePolicy, MappingOptions, Method, dtype_policy
 from ckpt_tool.api.loading import load_into as loaded_into
 from ckpt_tool.api.options import stated
 from ckpt_tool.deprecated import with_old_arguments
@@ -71,7 +71,7 @@ def load_into(
     keep: str | Sequence[str] | None = None,
     partial: bool = False,
     expect: int | None = None,
-    dtypes: DTypePolicy | None = None,
+    dtypes: DTypePolicy | str | None = None,
     params: Mapping[str, int] | None = None,
     min_confidence: float | None = None,
     health: bool = False,
@@ -115,7 +115,7 @@ def load_into(
         keep=keep or (),  # type: ignore[arg-type]
         by=by,
         params=params or {},
-        dtypes=dtypes or "strict",
+        dtypes=dtype_policy(dtypes or "strict"),
         expect=expect,
         min_confidence=min_confidence,
         partial=partial,

@@ -198,7 +198,7 @@ def plan(
     keep: str | Sequence[str] = (),
     partial: bool = False,
     expect: int | None = None,
-    dtypes: DTypePolicy = "strict",
+    dtypes: DTypePolicy | str = "strict",
     params: Mapping[str, int] | None = None,
     min_confidence: float | None = None,
 ) -> PlanReport:
@@ -210,9 +210,9 @@ def plan(
     patterns of source keys to leave behind and of target keys that keep their values; every other
     key is mapped, or there is an error, unless `partial` says that the rest may stay, or `expect`
     how many are mapped, exactly. `dtypes` says what happens where dtypes differ: `strict` (a
-    problem), `target` (casts to the target's), `source` (leaves them), or a `ckpt_tool.DType` that
-    all floats become. `params` are the numbers that rules name, `min_confidence` (0 to 1, default
-    0.9) is what a pair by alignment needs.
+    problem), `target` (casts to the target's), `source` (leaves them), or the dtype that all floats
+    become, as `torch.bfloat16`, its name or a `ckpt_tool.DType`. `params` are the numbers that
+    rules name, `min_confidence` (0 to 1, default 0.9) is what a pair by alignment needs.
 
     Raises RuleError with every problem, whose `next` are keyword arguments with which the call
     succeeds, if some are known; InputError, FormatError.
@@ -247,7 +247,7 @@ def map(
     keep: str | Sequence[str] = (),
     partial: bool = False,
     expect: int | None = None,
-    dtypes: DTypePolicy = "strict",
+    dtypes: DTypePolicy | str = "strict",
     params: Mapping[str, int] | None = None,
     min_confidence: float | None = None,
     force: bool = False,

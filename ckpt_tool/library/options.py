@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from ckpt_tool.api import DTypePolicy, MappingOptions, Method
+from ckpt_tool.api import DTypePolicy, MappingOptions, Method, dtype_policy
 
 
 def options_from(
@@ -15,7 +15,7 @@ def options_from(
     by: Method | None,
     partial: bool,
     expect: int | None,
-    dtypes: DTypePolicy,
+    dtypes: DTypePolicy | str,
     params: Mapping[str, int] | None,
     min_confidence: float | None,
 ) -> MappingOptions:
@@ -26,7 +26,7 @@ def options_from(
         keep=keep,  # type: ignore[arg-type]
         by=by,
         params=params or {},
-        dtypes=dtypes,
+        dtypes=dtype_policy(dtypes),
         expect=expect,
         min_confidence=min_confidence,
         partial=partial,

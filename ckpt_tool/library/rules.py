@@ -209,7 +209,7 @@ def verify(
     keep: str | Sequence[str] = (),
     partial: bool = False,
     expect: int | None = None,
-    dtypes: DTypePolicy = "strict",
+    dtypes: DTypePolicy | str = "strict",
     params: Mapping[str, int] | None = None,
     min_confidence: float | None = None,
 ) -> VerifyReport:
