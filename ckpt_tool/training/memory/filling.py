@@ -5,10 +5,9 @@ before anything is.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from functools import cached_property
-from math import prod
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
@@ -24,17 +23,12 @@ from ckpt_tool.torch_bridge import (
 )
 from ckpt_tool.training.memory.arena import Arena
 from ckpt_tool.training.memory.local_parts import LocalPart, local_parts
+from ckpt_tool.training.memory.strides import overlaps_itself
 from ckpt_tool.training.snapshots import Snapshot
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-
-MAX_COUNTED = 1 << 20
-"""Elements of a tensor with strange strides that are counted one by one; a larger one is taken to
-overlap.
-"""
 
 
 class LiveTensors:
@@ -112,7 +106,7 @@ class LiveTensors:
                 "was made in inference mode, and can't be written",
                 "build the model outside of torch.inference_mode()",
             )
-        if _overlaps_itself(tensor):
+        if overlaps_itself(tensor):
             return (
                 "is expanded or overlaps itself: several of its elements are one in memory",
                 "give the model a tensor of its own: `.expand(…).clone()`",
@@ -321,31 +315,3 @@ def _is_partial(tensor: torch.Tensor) -> bool:
         placement.is_partial()
         for placement in tensor.placements  # type: ignore[attr-defined]
     )
-
-
-def _overlaps_itself(tensor: torch.Tensor) -> bool:
-    """Whether several of its elements are one in memory."""
-    if is_distributed(tensor):
-        return False
-    steps = sorted(
-        (abs(step), size)
-        for size, step in zip(tensor.shape, tensor.stride(), strict=True)
-        if size > 1
-    )
-    reach, may_overlap = 0, False
-    for step, size in steps:
-        may_overlap |= step <= reach
-        reach += step * (size - 1)
-    count = prod(size for _, size in steps)
-    if not may_overlap or count > min(reach + 1, MAX_COUNTED):
-        return may_overlap
-    return _distinct(steps) < count
-
-
-def _distinct(steps: Sequence[tuple[int, int]]) -> int:
-    """How many elements of memory a tensor of these strides and sizes has."""
-    offsets = {0}
-    for step, size in steps:
-        if step:
-            offsets = {offset + step * index for offset in offsets for index in range(size)}
-    return len(offsets)
