@@ -1,5 +1,6 @@
 """Each process of a sharded model reads its own part of the file and nothing is sent: the same values as torch's distribute_tensor, and counted bytes."""
 
+import itertools
 import warnings
 from functools import partial
 
@@ -16,6 +17,7 @@ import ckpt_tool
 from ckpt_tool.errors import CkptError
 from ckpt_tool.formats import SourceFile
 from ckpt_tool.torch_bridge import local_part, whole_tensor
+from ckpt_tool.training.memory.arena import ALIGNED
 from tests.training.sharded import on_processes
 
 RULES = """rules:
@@ -83,6 +85,15 @@ def load(folder, kind):
                     yield torch.equal(tensor.to_local(), local)
                 tensor = tensor.full_tensor()
             yield torch.equal(tensor, expected)
+        if device == "meta":
+            yield lie_together([local_part(tensor) for tensor in model.state_dict().values()])
+
+
+def lie_together(parts):
+    """Whether tensors lie one behind the other, as in one allocation: thousands of small ones cost as many first touches."""
+    some = sorted((part for part in parts if part.nbytes), key=torch.Tensor.data_ptr)
+    gaps = [after.data_ptr() - one.data_ptr() - one.nbytes for one, after in itertools.pairwise(some)]
+    return len(some) > 1 and all(0 <= gap < ALIGNED for gap in gaps)
 
 
 def count_bytes(path, layout):
