@@ -17,7 +17,6 @@ import ckpt_tool
 from ckpt_tool.errors import CkptError
 from ckpt_tool.formats import SourceFile
 from ckpt_tool.torch_bridge import local_part, whole_tensor
-from ckpt_tool.training.memory.arena import ALIGNED
 from tests.training.sharded import on_processes
 
 RULES = """rules:
@@ -85,15 +84,6 @@ def load(folder, kind):
                     yield torch.equal(tensor.to_local(), local)
                 tensor = tensor.full_tensor()
             yield torch.equal(tensor, expected)
-        if device == "meta":
-            yield lie_together([local_part(tensor) for tensor in model.state_dict().values()])
-
-
-def lie_together(parts):
-    """Whether tensors lie one behind the other, as in one allocation: thousands of small ones cost as many first touches."""
-    some = sorted((part for part in parts if part.nbytes), key=torch.Tensor.data_ptr)
-    gaps = [after.data_ptr() - one.data_ptr() - one.nbytes for one, after in itertools.pairwise(some)]
-    return len(some) > 1 and all(0 <= gap < ALIGNED for gap in gaps)
 
 
 def count_bytes(path, layout):
@@ -114,6 +104,22 @@ def count_bytes(path, layout):
     finally:
         SourceFile.read_into = own
     return read, torch.equal(whole_tensor(model.weight), values())
+
+
+def lie_together(folder):
+    """Whether parts lie one behind the other, as in one allocation: many small ones would cost as many first touches."""
+    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    with torch.device("meta"):
+        model = Net()
+    for layer in model.children():
+        layer.weight = nn.Parameter(distribute_tensor(layer.weight, mesh, [Shard(0)]))
+    ckpt_tool.load_into(model, folder / "whole.safetensors")
+    parts = [local_part(layer.weight) for layer in model.children()]
+    some = sorted((part for part in parts if part.nbytes), key=torch.Tensor.data_ptr)
+    return [0 <= after.data_ptr() - one.data_ptr() - one.nbytes < BESIDE for one, after in itertools.pairwise(some)]
+
+
+BESIDE = 4096  # biases lie between
 
 
 def values():
@@ -143,6 +149,7 @@ def on_each(folder, rank):
         list(load_distributed(folder)),
         {kind: list(load(folder, kind)) for kind in KINDS},
         {name: count_bytes(folder / "w.safetensors", layout) for name, layout in LAYOUTS.items()},
+        lie_together(folder),
     )
 
 
@@ -153,7 +160,9 @@ def test_each_process_reads_its_part_and_has_what_torch_would_have_sent(tmp_path
     save_file({"weight": values()}, tmp_path / "w.safetensors")
     size = 4096 * 1024 * 4
     save_file(whole(), tmp_path / "whole.safetensors")
-    for from_dcp, loaded, counted in on_processes(4, partial(on_each, tmp_path), tmp_path):
+    for from_dcp, loaded, counted, together in on_processes(4, partial(on_each, tmp_path), tmp_path):
+        assert together
+        assert all(together)
         assert from_dcp == [True] * (10 * len(KINDS[1::2]))
         for kind in KINDS:
             assert len(loaded[kind]) >= 20
