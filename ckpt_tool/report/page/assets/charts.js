@@ -12,7 +12,7 @@ function widthOf(isWide) {
 function chart(title, labels, series, options = {}) {
   const box = el("figure", { class: `chart${options.isWide ? " wide" : ""}` });
   box.style.margin = "0";
-  const legend = el("div", { class: "legend" }, ...series.map((each) => el("span", { class: each.tone }, el("i"), each.name)));
+  const legend = el("div", { class: "legend" }, ...(options.isBare ? [] : series).map((each) => el("span", { class: each.tone }, el("i"), each.name)));
   box.append(el("h3", {}, title), legend, picture(title, labels, series, options), asTable(labels, series));
   return box;
 }

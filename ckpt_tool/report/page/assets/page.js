@@ -477,9 +477,10 @@ function drawLayers() {
     const occurring = STATUSES.map((_, status) => status).filter((status) => order.some((i) => ITEMS[i].status === status));
     const keys = (item) => item.b.length || item.a.length;
     const elements = (item) => (item.b.length ? item.b.map((key) => bytesOf(1, key)[1]) : item.a.map((key) => bytesOf(0, key)[1])).reduce((sum, n) => sum + n, 0);
-    const by = (weigh) => occurring.map((status) => ({ name: STATUSES[status].name, tone: toneOf(status), values: layers((item) => (item.status === status ? weigh(item) : 0)) }));
-    made.push(chart("Tensors", labels, by(keys), { kind: "bars", tip: count }));
-    made.push(chart("Parameters", labels, by(elements), { kind: "bars", tick: short, tip: count }));
+    const isShow = DATA.command === "show"; // where all tensors have one status
+    const by = (weigh, all) => occurring.map((status) => ({ name: isShow ? all : STATUSES[status].name, tone: toneOf(status), values: layers((item) => (item.status === status ? weigh(item) : 0)) }));
+    made.push(chart("Tensors", labels, by(keys, "tensors"), { kind: "bars", isBare: isShow, tip: count }));
+    made.push(chart("Parameters", labels, by(elements, "parameters"), { kind: "bars", isBare: isShow, tick: short, tip: count }));
   }
   const tones = ["tone-plain", "tone-warn"];
   const charts = new Map();
