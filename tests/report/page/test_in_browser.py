@@ -186,7 +186,8 @@ def test_a_file_with_averaged_weights_draws_its_state_dict_apart(driver, pages):
     assert page.texts("#size-side button") == ["state dict", "elsewhere"]
     assert "ema" not in "".join(page.texts("#treemap text") + page.texts("#charts text"))
     assert page.texts("#layers-title") == ["By layer of the state dict"]
-    assert page.run("return [...document.querySelectorAll('#charts .chart')].map(each => each.querySelector('th:last-child').textContent)") == ["tensors", "parameters"]
+    page.run("for (const each of document.querySelectorAll('#charts details')) each.open = true")
+    assert page.run("return [...document.querySelectorAll('#charts .chart')].map(each => each.querySelector('thead th:last-child').textContent)") == ["tensors", "parameters"]
     page.click("#size-side button:last-child")
     assert "ema.layers" in page.texts("#treemap text")
     assert page.texts(".row.module .percent")[0] == "100.0 %"
