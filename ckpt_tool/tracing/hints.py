@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import combinations, islice, permutations
+from dataclasses import dataclass
+from itertools import chain, combinations, islice, permutations
 from typing import TYPE_CHECKING
 
 from ckpt_tool.tracing.comparing import Parting
@@ -46,17 +47,22 @@ def hints_of(
     """What was tried and explains it, most likely first; where nothing does, what differs in how
     the two modules are set.
     """
-    swapped = list(_exchanged(pairs, parting, floor, records))
-    if swapped or parting.kind == "drift":
-        yield from swapped
-        return
+    twins = list(_twins(pairs, parting, floor, records))
     first = one.get_submodule(parting.row.one)
     second = other.get_submodule(parting.row.other)
     trial = _Trial(second, found, floor, setting)
-    for said, change in islice(_changes(plan, first, second, parting, concerned), MAX_TRIES):
+    changes = chain(
+        _exchanges(other, twins),
+        _changes(plan, first, second, parting, concerned) if parting.kind != "drift" else (),
+    )
+    for said, change in islice(changes, MAX_TRIES):
         if trial.agrees(change):
             yield f"verified: {said} makes the outputs agree"
             return
+    for twin in twins:
+        yield f"`{twin.got}` gets what `{twin.one}` of the first network gets"
+    if parting.kind == "drift":
+        return
     differing = [f"`{name}` is {a!r} and {b!r}" for name, a, b in _unlike(first, second)]
     if differing:
         yield f"set otherwise: {'; '.join(differing[:5])}"
@@ -252,11 +258,22 @@ def _values(
     return change
 
 
-def _exchanged(
+@dataclass(frozen=True, slots=True)
+class _Twin:
+    """A module of the second network that gets what `one` of the first does, whose counterpart is
+    `other`, another one.
+    """
+
+    got: str
+    one: str
+    other: str
+
+
+def _twins(
     pairs: Sequence[Pair], parting: Parting, floor: float, records: tuple[Recorder, Recorder]
-) -> Iterator[str]:
-    """Whether a module gets what the counterpart of another one gets: twin branches that were
-    mapped the wrong way round.
+) -> Iterator[_Twin]:
+    """Modules whose inputs the one that first gets other inputs has: it may have been mapped the
+    wrong way round with their counterparts, or another module is missing, or called elsewhere.
     """
     at = parting.at
     if at is None:
@@ -268,10 +285,32 @@ def _exchanged(
             continue
         apart = farthest(call.inputs, got)
         if apart is not None and apart.distance <= max(floor, apart.floor):
-            yield (
-                f"verified: `{at.other}` gets what `{pair.one}` gets, and has the weights of "
-                f"`{at.one}`: the two are exchanged"
+            yield _Twin(at.other, pair.one, pair.other)
+
+
+def _exchanges(second: nn.Module, twins: Sequence[_Twin]) -> Iterator[Change]:
+    """Twin branches that were mapped the wrong way round: each with the other's weights."""
+    for twin in twins:
+        one, other = (
+            second.get_submodule(path).state_dict(keep_vars=True) for path in (twin.got, twin.other)
+        )
+        if _forms(one) == _forms(other) and one:
+            own = {
+                f"{path}.{key}": tensor
+                for path, state in ((twin.got, one), (twin.other, other))
+                for key, tensor in state.items()
+            }
+            moved = {f"{twin.got}.{key}": tensor.detach() for key, tensor in other.items()}
+            moved |= {f"{twin.other}.{key}": tensor.detach() for key, tensor in one.items()}
+            said = (
+                f"`{twin.got}` with the weights of `{twin.other}` and `{twin.other}` with the "
+                f"weights of `{twin.got}`"
             )
+            yield said, _values(own, moved)
+
+
+def _forms(state: Mapping[str, torch.Tensor]) -> dict[str, object]:
+    return {key: tensor.shape for key, tensor in state.items()}
 
 
 def _are_siblings(one: str, other: str) -> bool:

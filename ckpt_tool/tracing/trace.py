@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ckpt_tool.tracing.comparing import (
@@ -106,7 +107,7 @@ def trace_models(
     output = next((row.outputs for row in rows if row.other == "" and row.call == 0), None)
     in_another_order = reordered(plan)
     parting = parting_of(rows, in_another_order) or drift_of(rows)
-    notes = list(_notes(pairs, rows, first, second))
+    notes = list(_notes(pairs, rows, (one, other), first, second))
     if moved := sorted(in_another_order.rows & {row.other for row in rows}):
         more = f" and {len(moved) - 1} more" if len(moved) > 1 else ""
         notes.append(
@@ -166,16 +167,15 @@ def _place(
 
 
 def _notes(
-    pairs: Sequence[Pair], rows: Sequence[Row], first: Recorder, second: Recorder
+    pairs: Sequence[Pair],
+    rows: Sequence[Row],
+    networks: tuple[nn.Module, nn.Module],
+    first: Recorder,
+    second: Recorder,
 ) -> list[str]:
     """What a reader should know of what was not compared."""
-    called = {path for path, _ in first.calls}, {path for path, _ in second.calls}
-    silent = [p for p in pairs if (p.one in called[0]) is not (p.other in called[1])]
     unlike = [row for row in rows if row.outputs is None and row.other]
-    notes = []
-    for pair in silent[:3]:
-        names = (pair.one, pair.other) if pair.one in called[0] else (pair.other, pair.one)
-        notes.append(f"`{names[0]}` is called, and its counterpart `{names[1]}` is not")
+    notes = list(islice(_silent(pairs, networks, first, second), 3))
     if unlike:
         notes.append(
             f"not compared, for their outputs have other shapes on the two sides: "
@@ -188,6 +188,26 @@ def _notes(
                 f"{' and others' if len(record.written) > 1 else ''}: they are not as they were"
             )
     return notes
+
+
+def _silent(
+    pairs: Sequence[Pair], networks: tuple[nn.Module, nn.Module], first: Recorder, second: Recorder
+) -> Iterator[str]:
+    """What is to be said of modules whose counterparts are not called, though they might be."""
+    from torch import nn
+
+    called = {path for path, _ in first.calls}, {path for path, _ in second.calls}
+    for pair in pairs:
+        is_first = pair.one in called[0]
+        if is_first is (pair.other in called[1]):
+            continue
+        sides = (0, pair.one, "first"), (1, pair.other, "second")
+        (_, path, which), (at, whom, who) = sides if is_first else reversed(sides)
+        if not isinstance(networks[at].get_submodule(whom), nn.ModuleList | nn.ModuleDict):
+            yield (
+                f"`{path}` of the {which} network is called, and its counterpart `{whom}` of the "
+                f"{who} is not"
+            )
 
 
 def _coverage(first: Recorder, second: Recorder) -> tuple[bool, list[str]]:

@@ -300,4 +300,34 @@ def test_towers_that_were_exchanged():
     given = {name: torch.randn(5, 8, generator=torch.Generator().manual_seed(i)) for i, name in enumerate(("query", "document"))}
     found = ckpt_tool.trace(one, other, given, report)
     assert found.place.at[1] == "query" or found.place.other == "query"
-    assert any("exchanged" in each for each in found.place.findings)
+    verified = "verified: `query` with the weights of `document` and `document` with the weights of `query` makes the outputs agree"
+    assert found.place.findings == (verified,)
+
+
+class Normed(nn.Module):
+    def __init__(self, code):
+        super().__init__()
+        self.first, self.norm, self.second = nn.LayerNorm(8), nn.LayerNorm(8), nn.Linear(8, 8)
+        self._code = code  # a public one would be tried
+
+    def forward(self, x):
+        match self._code:
+            case "right":
+                return self.second(self.norm(x + self.first(x)))
+            case "no norm":
+                return self.second(x + self.first(x))
+            case "beside":
+                return self.second(x + self.first(x) + self.norm(x))
+        raise AssertionError(self._code)
+
+
+@pytest.mark.parametrize(("code", "got"), [("no norm", "`second` gets what `norm` of the first network gets"), ("beside", "`norm` gets what `first` of the first network gets")])
+def test_a_module_that_is_forgotten_or_stands_elsewhere_is_no_exchange(code, got):
+    one, other = fill_with_seeded_values(Normed("right"), 1), Normed(code)
+    other.load_state_dict(one.state_dict())
+    found = ckpt_tool.trace(one, other, torch.randn(5, 8, generator=torch.Generator().manual_seed(0)))
+    assert got in found.place.findings
+    assert not any(each.startswith("verified") for each in found.place.findings)
+    assert str(found).splitlines()[-1] == "different: they diverge in the code of `the network`"
+    if code == "no norm":
+        assert "`norm` of the first network is called, and its counterpart `norm` of the second is not" in found.notes
