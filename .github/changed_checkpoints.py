@@ -115,11 +115,21 @@ def section(status: str, path: str, base: str, folder: Path) -> str:
     elif status == "D":
         ran = ckpt("show", f"before/{path}", folder=folder)
     else:
-        ran = ckpt("diff", f"before/{path}", f"after/{path}", *arguments(), folder=folder)
+        ran = compared(path, arguments(), folder)
     word = {"A": "added", "D": "deleted"}.get(status, "changed")
     text = ran.stdout.strip() or ran.stderr.strip()
     conclusion = text.splitlines()[-1] if text else ""
     return details(f"<code>{escaped(path)}</code> {word}: {escaped(conclusion)}", text)
+
+
+def compared(path: str, options: "list[str]", folder: Path) -> "subprocess.CompletedProcess[str]":
+    """What changed between two versions; of key lists without digests, which have no values, their keys alone."""
+    sides = f"before/{path}", f"after/{path}"
+    if "--values" in options:
+        tried = subprocess.run(["ckpt", "diff", *sides, *options], cwd=folder, capture_output=True, text=True, check=False)
+        if tried.returncode > 1 and "is a key list: it has no values" in tried.stderr:
+            options = [one for one in options if one != "--values"]
+    return ckpt("diff", *sides, *options, folder=folder)
 
 
 def extract(commit: str, path: str, place: Path) -> None:

@@ -132,6 +132,13 @@ def need_torch() -> None:
         raise not_installed("torch", "tensor arithmetic") from None
 
 
+def has_torch() -> bool:
+    """Whether torch is installed; it isn't imported to know."""
+    from importlib.util import find_spec
+
+    return find_spec("torch") is not None
+
+
 class FormatError(InputError):
     """A file that is broken, hostile, or of no known format.
 

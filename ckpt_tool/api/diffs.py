@@ -102,7 +102,7 @@ def diff_checkpoints(
             result,
             beside=beside,
             labels=(label_of(source), label_of(target)),
-            notes=notes,
+            notes=(*result.notes, *notes),
             layouts=layouts,
             whole=(source.catalog, target.catalog) if is_chosen else None,
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ckpt_tool.align import MIN_CONFIDENCE, Aligned, align, draft_rules
 from ckpt_tool.api.requirements import with_values
 from ckpt_tool.comparing import Counterpart, Diff, Tolerance, Values, compare_all, diff_renamed
+from ckpt_tool.errors import has_torch
 from ckpt_tool.keys.relations import prefix_rule
 from ckpt_tool.mapping.reading.writing import flow
 from ckpt_tool.ops import ops_argument
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from ckpt_tool.formats import Checkpoint, Extent
     from ckpt_tool.tensors import Catalog
 
+ONLY_BYTES = (
+    "torch is not installed: what was cast, transposed, split or joined is not found by its values"
+)
 NUMBERS = re.compile(r"\d+")
 
 
@@ -49,7 +53,8 @@ def diff_by_alignment(
     with watch(source.catalog.nbytes + target.catalog.nbytes) as on_progress:
         sides = (with_values(source), with_values(target))
         one, other = (WatchedTensors(each, on_progress) for each in sides)
-        pairs = align_values(one, other).pairs
+        by_bytes = not has_torch()
+        pairs = align_values(one, other, by_bytes=by_bytes).pairs
     found = _by_values(pairs)
     found |= _changed(found, source.catalog, target.catalog)
     names = {key: other.key for key, other in found.items()}
@@ -59,6 +64,8 @@ def diff_by_alignment(
         found,
         lambda keys: _compared(source, target, names, keys, tolerance),
     )
+    if by_bytes and result.changes:
+        result = replace(result, notes=(*result.notes, ONLY_BYTES))
     return _with_regrouped(result, pairs, keys)
 
 

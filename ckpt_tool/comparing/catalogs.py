@@ -67,8 +67,8 @@ class Diff:
     tensors that are fused on one side and split on the other; these are changes too. `beside`
     is the difference of what is outside of the state dicts on both sides. `labels` are what the
     sides are called, with the name of the state dict that was taken out of several; `notes` say in
-    words what was compared with nothing, `layouts` what kind of file a side is that holds no whole
-    model. `whole` are both sides before keys were chosen, where they were.
+    words what was compared with nothing, or not in every way, `layouts` what kind of file a side is
+    that holds no whole model. `whole` are both sides before keys were chosen, where they were.
 
     >>> import ckpt_tool, torch
     >>> diff = ckpt_tool.diff({"a": torch.ones(2), "b": torch.ones(3)}, {"a": torch.ones(5)})

@@ -1,5 +1,6 @@
 """What only looks, plans or renames never imports torch (or numpy)."""
 
+import json
 import subprocess
 import sys
 
@@ -66,6 +67,29 @@ def test_values_that_differ_are_measured_without_torch(tmp_path):
     for name, value in (("a", 0.0), ("b", 1.0)):
         torch.save({"x": torch.full((3,), value), "y": torch.full((3,), value).bfloat16()}, tmp_path / f"{name}.pth")
     assert run("diff a.pth b.pth --values", tmp_path).stderr.splitlines()[-1] == "loaded: ['numpy'] 1"
+
+
+def test_without_torch_values_and_renames_are_compared_as_far_as_bytes_go(tmp_path):
+    """As the action does, which installs none."""
+    a = {f"layer{i}.weight": torch.randn(8, 6, generator=torch.Generator().manual_seed(i)) for i in range(4)}
+    b = {f"net.{key}": value.clone() for key, value in a.items()}
+    b["net.layer1.weight"] += 1
+    b["net.layer2.weight"] = b["net.layer2.weight"].bfloat16()
+    b["net.layer3.weight"] = b["net.layer3.weight"].t().contiguous()
+    for name, state in (("a", a), ("b", b)):
+        torch.save(state, tmp_path / f"{name}.pth")
+    without = PROBE.replace("import sys\n", "import sys\nsys.modules['torch'] = None\n", 1)
+    command = [sys.executable, "-c", without, "diff", "a.pth", "b.pth", "--values", "--renames", "--json"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    answer = json.loads(ran.stdout)
+    assert ran.stderr.splitlines()[-1].endswith(" 1")
+    assert [(each["kind"], each["b"]["key"], each.get("how"), "evidence" in each and "equal values" in each["evidence"]) for each in answer["entries"]] == [
+        ("renamed", "net.layer0.weight", None, True), ("renamed", "net.layer1.weight", None, False),
+        ("renamed", "net.layer2.weight", None, False), ("renamed", "net.layer3.weight", "transpose", False),
+    ]  # fmt: skip
+    assert "the values differ" not in ran.stdout
+    told = subprocess.run(command[:-1], cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+    assert "note: torch is not installed: what was cast, transposed, split or joined is not found by its values" in told.splitlines()
 
 
 def test_the_probe_would_notice_torch(story, tmp_path):

@@ -68,6 +68,14 @@ def test_the_report_has_each_file_that_changed(repository):
     assert "text.txt" not in text
 
 
+def test_values_are_compared_where_there_are_some(repository):
+    _, text, _ = report(repository, CKPT_ARGUMENTS="--renames --values")
+    summaries = [line for line in text.splitlines() if line.startswith("<details>")]
+    assert "3 renamed" in summaries[0]
+    assert "1 added" in summaries[1]
+    assert "error" not in text
+
+
 def test_what_came_into_the_base_since_the_branch_began_is_no_change_of_the_branch(repository):
     repository.git("checkout", "-q", "-b", "other", repository.base)
     (repository.folder / "net.keys").write_text("z\tF32\t2\n")

@@ -99,9 +99,11 @@ class DigestedSides:
         return self.held.source[origin].kind not in self.kinds.target
 
 
-def read_contents(source: DigestedTensors, target: DigestedTensors) -> DigestedSides:
+def read_contents(
+    source: DigestedTensors, target: DigestedTensors, by_bytes: bool = False
+) -> DigestedSides:
     """What both sides hold. Costs reading both once; source tensors of a dtype that the target has
-    otherwise once more.
+    otherwise once more, but for their bytes alone.
     """
     held_by_target = {
         key: _held(target.catalog[key].dtype, content) for key, content in _read(target)
@@ -111,7 +113,7 @@ def read_contents(source: DigestedTensors, target: DigestedTensors) -> DigestedS
     held_by_source = {}
     for key, content in _read(source):
         held = _held(source.catalog[key].dtype, content)
-        if held.kind not in known:
+        if held.kind not in known and not by_bytes:
             others = dtypes.get(_size(source.catalog[key]), ())
             held = _as_held_by_target(source, key, others, known) or held
         held_by_source[key] = held

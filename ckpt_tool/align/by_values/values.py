@@ -36,25 +36,30 @@ judgement: below it, as of a model that was trained on, names are the better evi
 
 
 def align_values(
-    source: DigestedTensors, target: DigestedTensors, hints: Sequence[Hint] = ()
+    source: DigestedTensors,
+    target: DigestedTensors,
+    hints: Sequence[Hint] = (),
+    by_bytes: bool = False,
 ) -> Alignment:
     """Pairs by equal values, then by names and shapes for what has no equal. Costs reading both
-    sides once, a few tensors more often.
+    sides once, a few tensors more often. `by_bytes` finds equal bytes alone, without arithmetic.
     """
-    contents = read_contents(source, target)
+    contents = read_contents(source, target, by_bytes)
     left = _only_equals(contents, unpaired(source.catalog, target.catalog))
-    if all(contents.without_equal(left)):
+    if not by_bytes and all(contents.without_equal(left)):
         left = _weight_norms(contents, left)
         left = _reordered(contents, left, contents.without_equal(left))
         left = _in_parts(contents, left)
     if left.is_any_left:
         left = _by_surroundings(contents, left, hints)
-    spare = Sides(contents.of_telling(left), contents.without_equal(left).target)
-    left = _with_copies(contents, _reordered(contents, left, spare))
+    if not by_bytes:
+        spare = Sides(contents.of_telling(left), contents.without_equal(left).target)
+        left = _reordered(contents, left, spare)
+    left = _with_copies(contents, left)
     named = Alignment((), (), (), ())
     if left.is_any_left:
         named = align(source.catalog, target.catalog, hints)
-    left = left.after(_judged_by_values(contents, left, named))
+    left = left.after(_judged_by_values(contents, left, named, by_bytes))
     return _alignment(contents, left, named)
 
 
@@ -216,10 +221,10 @@ def _copies_of(pair: Pair, contents: DigestedSides, free: Sides[dict[str, None]]
 
 
 def _judged_by_values(
-    contents: DigestedSides, left: PairsSoFar, named: Alignment
+    contents: DigestedSides, left: PairsSoFar, named: Alignment, by_bytes: bool
 ) -> Iterator[Aligned]:
     """Pairs by names and shapes, with what their values say: not for sure where nearly all that
-    names pair has its equal there.
+    names pair has its equal there. Bytes that differ say nothing where only they were compared.
     """
     sure = [each.pair for each in named.pairs if each.confidence >= MIN_SURE]
     found = {(each.pair.sources, each.pair.targets) for each in left.pairs}
@@ -228,6 +233,8 @@ def _judged_by_values(
     for each in named.pairs:
         if contents.are_equal(each.pair):
             yield replace(each, evidence=f"{each.evidence}; {EQUAL}")
+        elif by_bytes:
+            yield each
         elif not is_decided:
             yield replace(each, evidence=f"{each.evidence}; {DIFFERENT}")
         else:
