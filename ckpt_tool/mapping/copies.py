@@ -12,17 +12,15 @@ from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.tensors import Catalog, shape_text
 
 
-def prefix_of(keys: Iterable[str], plan: Plan) -> str | None:
-    """What stands before every key in a copy (`module.`, or nothing); None for keys that are no
-    copy's.
-    """
-    copy = frozenset(keys)
+def prefixes_of(keys: Iterable[str], plan: Plan) -> list[str]:
+    """What stands before the keys of each whole copy among some keys (`module.`, or nothing)."""
+    known = dict.fromkeys(keys)
     read = [key for step in plan.steps for key in step.inputs]
     if not read:
-        return None
-    ends = [key.removesuffix(read[0]) for key in copy if key.endswith(read[0])]
-    shared = [one for one in sorted(ends, key=len) if not one or one.endswith(".")]
-    return next((one for one in shared if all(f"{one}{key}" in copy for key in read)), None)
+        return []
+    ends = [key.removesuffix(read[0]) for key in known if key.endswith(read[0])]
+    before = [one for one in ends if not one or one.endswith(".")]
+    return [one for one in before if all(f"{one}{key}" in known for key in read)]
 
 
 def plan_for_copy(plan: Plan, copy: Catalog, name: str) -> Plan:

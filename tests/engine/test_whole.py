@@ -351,6 +351,22 @@ def test_weights_in_a_dict_of_a_copy_are_named(tmp_path):
     assert "has the same keys" not in ran.out
 
 
+@pytest.mark.parametrize("is_flat", [True, False])
+def test_two_copies_in_one_dict_are_not_chosen_from(tmp_path, is_flat):
+    weights = {"a.w": torch.ones(2), "b.w": torch.zeros(2)}
+    copies = {"online": dict(weights), "target": {key: value + 1 for key, value in weights.items()}}
+    flat = {f"{name}.{key}": value for name, copy in copies.items() for key, value in copy.items()}
+    torch.save({"model": weights, "ema": flat if is_flat else copies}, tmp_path / "run.pth")
+    ran = ckpt("map", "run.pth", "-e", "** -> net.**", "--also", "#ema", "-o", "new.pth", cwd=tmp_path)
+    assert ran.status == 2
+    assert "`#ema` has the weights' keys several times: behind `online.` and behind `target.`" in ran.err
+    assert not (tmp_path / "new.pth").exists()
+    if not is_flat:
+        assert "name those: --also '#ema.online' --also '#ema.target'" in ran.err
+        assert ckpt("map", "run.pth", "-e", "** -> net.**", "--also", "#ema.online", "--also", "#ema.target", "-o", "new.pth", cwd=tmp_path).status == 0
+        assert {name: list(each) for name, each in torch.load(tmp_path / "new.pth")["ema"].items()} == {"online": ["net.a.w", "net.b.w"], "target": ["net.a.w", "net.b.w"]}
+
+
 def test_an_averaged_model_keeps_the_prefix_of_all_its_keys(tmp_path):
     weights = {"module.a.w": torch.randn(2, 2), "module.b.w": torch.randn(3)}
     torch.save({"model": weights, "ema": {"n_averaged": torch.tensor(2), **weights}}, tmp_path / "run.pth")

@@ -15,7 +15,7 @@ from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import split_fragment
 from ckpt_tool.formats.torch_files.contents import ReadPickle
 from ckpt_tool.formats.torch_files.state_dicts import Container
-from ckpt_tool.mapping.copies import plan_for_copy, prefix_of
+from ckpt_tool.mapping.copies import plan_for_copy, prefixes_of
 from ckpt_tool.tensors import Catalog
 
 if TYPE_CHECKING:
@@ -44,13 +44,7 @@ def copy_parts(weights: Part, names: Iterable[str], stack: ExitStack) -> Iterato
         if any(where.value is one for one in taken):
             raise InputError("--also", f"`{name}` is mapped already", "leave it out")
         taken.append(where.value)
-        prefix = prefix_of(copy.catalog, plan)
-        if prefix is None:
-            prefix = _prefix_of_some(copy, plan, name)
-        inner = f"{wanted}.{prefix[:-1]}"
-        if prefix and _is_state_dict(f"{location}#{inner}", source):
-            fact = f"`{name}` has the weights' keys in a dict of their own"
-            raise InputError("--also", fact, f"name that: '#{inner}'")
+        prefix = _prefix(copy, plan, name, f"{location}#{wanted}", source)
         view = _of_weights(copy, prefix, plan.source)
         made = plan_for_copy(plan, view.catalog, wanted)
         _check_average(copy, prefix, made, name)
@@ -71,19 +65,46 @@ def _taken(side: Checkpoint) -> Container:
     return read.described.listing.taken
 
 
-def _prefix_of_some(copy: Checkpoint, plan: Plan, name: str) -> str:
-    """The prefix of a copy that lacks some of what the plan reads. Raises InputError where it has
-    nothing of it.
+def _prefix(copy: Checkpoint, plan: Plan, name: str, place: str, source: Checkpoint) -> str:
+    """What stands before a copy's keys, which may lack some of what the plan reads. Raises
+    InputError where it has nothing of it, where that is a dict of its own, and where there are
+    several.
     """
+    found = prefixes_of(copy.catalog, plan) or [*dict.fromkeys(_prefixes_of_some(copy, plan))]
+    if not found:
+        fact = f"`{name}` has none of the weights' keys"
+        raise InputError("--also", fact, f"it has `{next(iter(copy.catalog))}`")
+    inner = place.rpartition("#")[2]
+    inside = [
+        f"'#{inner}.{one[:-1]}'"
+        for one in found
+        if one and _is_state_dict(f"{place}.{one[:-1]}", source)
+    ]
+    if len(found) > 1:
+        several = " and ".join(f"behind `{one}`" if one else "bare" for one in found[:3])
+        fact = f"`{name}` has the weights' keys several times: {several}"
+        hint = "map it alone, by rules that say which"
+        if inside:
+            hint = f"name those: --also {' --also '.join(inside)}"
+        raise InputError("--also", fact, hint)
+    if inside:
+        fact = f"`{name}` has the weights' keys in a dict of their own"
+        raise InputError("--also", fact, f"name that: {inside[0]}")
+    return found[0]
+
+
+def _prefixes_of_some(copy: Checkpoint, plan: Plan) -> Iterator[str]:
+    """What stands before those keys of a copy that the first step reads of which it has any."""
     for step in plan.steps:
-        ends = [one for key in step.inputs for one in copy.catalog if one.endswith(key)]
-        if ends:
-            found = ends[0].removesuffix(next(key for key in step.inputs if ends[0].endswith(key)))
-            if not found or found.endswith("."):
-                return found
-    raise InputError(
-        "--also", f"`{name}` has none of the weights' keys", f"it has `{next(iter(copy.catalog))}`"
-    )
+        ends = {
+            one.removesuffix(key): None
+            for key in step.inputs
+            for one in copy.catalog
+            if one.endswith(key)
+        }
+        if before := [one for one in ends if not one or one.endswith(".")]:
+            yield from before
+            return
 
 
 def _check_average(copy: Checkpoint, prefix: str, plan: Plan, name: str) -> None:
@@ -140,6 +161,6 @@ def other_copies(planned: Planned, also: Sequence[str]) -> list[str]:
         inside = [key[len(place.path) + 1 :] for key in keys if key.startswith(f"{place.path}.")]
         is_mapped = any(f"{name}.".startswith(f"{place.path}.") for name in known)
         is_other = place.path and place.path != contents.taken and not is_mapped
-        if is_other and prefix_of(inside, planned.plan) is not None:
+        if is_other and prefixes_of(inside, planned.plan):
             found.append(place.path)
     return found
