@@ -160,20 +160,32 @@ def chosen(
     source: Checkpoint, target: Checkpoint, options: Comparison
 ) -> tuple[Checkpoint, Checkpoint]:
     """Both sides with the keys that are to be compared; where names may differ, with those that
-    belong to them on the other side. Raises InputError for a pattern that matches none.
+    belong to them on the other side. Raises InputError for a pattern that matches none, and where
+    nothing is left.
     """
     if not (options.include or options.exclude):
         return source, target
-    keys = dict.fromkeys(
-        key for side in (source, target) for key in (*side.catalog, *side.catalog.unreadable)
-    )
-    wanted = _matching("--include", options.include, keys) if options.include else set(keys)
-    if options.renames and options.include:
-        from ckpt_tool.api.renames import counterparts
-
-        wanted |= counterparts(source.catalog, target.catalog, wanted)
-    wanted -= _matching("--exclude", options.exclude, keys)
+    sides = source, target
+    keys = dict.fromkeys(key for side in sides for key in (*side.catalog, *side.catalog.unreadable))
+    wanted = set(keys)
+    if options.include:
+        wanted = _with_partners(_matching("--include", options.include, keys), *sides, options)
+    left_out = _matching("--exclude", options.exclude, keys)
+    wanted -= _with_partners(left_out, *sides, options) if left_out else left_out
+    if keys and not wanted:
+        raise InputError("--exclude", "leaves no key that could be compared", "exclude less")
     return source.only(wanted), target.only(wanted)
+
+
+def _with_partners(
+    keys: set[str], source: Checkpoint, target: Checkpoint, options: Comparison
+) -> set[str]:
+    """Some keys, and where names may differ what belongs to them on the other side."""
+    if not options.renames:
+        return keys
+    from ckpt_tool.api.renames import counterparts
+
+    return keys | counterparts(source.catalog, target.catalog, keys)
 
 
 def filtered(checkpoint: Checkpoint, patterns: Sequence[str]) -> Checkpoint:

@@ -20,7 +20,7 @@ from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_next, show_report, sh
 from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.page import Html, write_page
-from ckpt_tool.cli.parts.progress import watching
+from ckpt_tool.cli.parts.progress import watching, working
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,8 +115,15 @@ def diff(
     asked = api.Comparison(values, renames, tuple(include or ()), tuple(exclude or ()), rtol, atol)
     with api.open_side(a) as source, api.open_side(b, source) as target:
         sides = (source, target)
-        result = api.diff_checkpoints(*sides, options=asked, watch=watching(not (quiet or json)))
-        onwards = cache(lambda: api.after_diff(result, (a, b), asked, sides))
+        is_shown = not (quiet or json)
+        with working(is_shown and renames and not values):
+            result = api.diff_checkpoints(*sides, options=asked, watch=watching(is_shown))
+
+        @cache
+        def onwards() -> str | None:
+            with working(is_shown, "looking for the next step"):
+                return api.after_diff(result, (a, b), asked, sides)
+
         if html:
             from ckpt_tool.report.diff import closing_text
             from ckpt_tool.report.page.diff import diff_page

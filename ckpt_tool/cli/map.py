@@ -31,7 +31,7 @@ from ckpt_tool.cli.output import (
     style_of,
 )
 from ckpt_tool.cli.parts.addresses import takes_addresses
-from ckpt_tool.cli.parts.progress import Progress
+from ckpt_tool.cli.parts.progress import Progress, working
 from ckpt_tool.errors import InputError, RuleError
 
 if TYPE_CHECKING:
@@ -174,10 +174,13 @@ def map_(
         )
     kind = to.value if to else None
     form = api.form_of(whole, only_weights, also or (), fresh_optimizer or (), optimizer_order)
+    is_shown = not (quiet or json)
     with (
         team_of_this_run() as team,
+        working(is_shown and not (team and team.rank)) as done,
         api.plan_checkpoint(source, target, options, in_place) as planned,
     ):
+        done()
         if team and in_place:
             raise InputError("--in-place", "is for one process", "run it without torchrun")
         labels = (planned.source.path, planned.target_path) if json else planned.labels
@@ -194,12 +197,13 @@ def map_(
             elif planned.plan:
                 size = size_of(shards)
                 total = api.expected_bytes(planned, form, output)
-                with Progress(total, not (quiet or json or (team and team.rank))) as progress:
+                with Progress(total, is_shown and not (team and team.rank)) as progress:
                     written = api.write(
                         planned, output, force, checksum, size, progress, jobs, kind, team, form
                     )
             else:
-                onwards = api.way_on(planned, options, "map", *words)
+                with working(is_shown, "looking for the next step"):
+                    onwards = api.way_on(planned, options, "map", *words)
         except RuleError as error:  # of what is beside the weights
             onwards = api.way_on_from(planned, options, error, *words)
             planned = replace(planned, plan=None, problems=error.problems)

@@ -30,6 +30,7 @@ from ckpt_tool.cli.output import (
 )
 from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.page import Html, write_page
+from ckpt_tool.cli.parts.progress import working
 from ckpt_tool.errors import RuleError
 
 if TYPE_CHECKING:
@@ -84,7 +85,9 @@ def plan(
 
     style = style_of(color, verbose)
     check_table_format(format_)
-    with api.plan_checkpoint(source, target, options) as planned:
+    is_shown = not (quiet or json)
+    with working(is_shown) as done, api.plan_checkpoint(source, target, options) as planned:
+        done()
         names = plan_names(
             *((planned.source.path, planned.target_path) if json else planned.labels),
             planned.rules,
@@ -92,7 +95,8 @@ def plan(
         )
         if planned.plan is None:
             _check_asked(why or (), planned)
-        onwards = api.WayOn() if planned.plan else api.way_on(planned, options, "plan")
+        with working(is_shown, "looking for the next step"):
+            onwards = api.WayOn() if planned.plan else api.way_on(planned, options, "plan")
         print_annotations(github, RuleError(planned.problems))
         if html:
             from ckpt_tool.report.page.plan import plan_page, refused_page

@@ -21,7 +21,7 @@ from ckpt_tool.cli.output import (
 from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.page import Html, answer_of, write_page
-from ckpt_tool.cli.parts.progress import watching
+from ckpt_tool.cli.parts.progress import watching, working
 from ckpt_tool.errors import InputError
 from ckpt_tool.report.parts.style import safe
 
@@ -96,9 +96,11 @@ def suggest(
         and os.path.realpath(output) == os.path.realpath(html)
     ):
         raise InputError("--html", "is the file that the rules go to", "give another name")
-    found = api.suggest_rules(
-        source, target, hint or (), min_confidence, values, watching(not (quiet or json))
-    )
+    is_shown = not (quiet or json)
+    with working(is_shown and not values):
+        found = api.suggest_rules(
+            source, target, hint or (), min_confidence, values, watching(is_shown)
+        )
     if output is not None:
         api.write_text(output, found.text, force, api.files_read([source, target]))
     asked = _words(hint or (), values, min_confidence)
@@ -123,7 +125,8 @@ def suggest(
             print_note(
                 f"hint: some lines of {safe(output)} are comments: uncomment those that are right"
             )
-        onwards = api.after_suggestion(found, (source, target), output, asked)
+        with working(True, "looking for the next step"):
+            onwards = api.after_suggestion(found, (source, target), output, asked)
         if onwards and (name := api.shipped_of(onwards)):
             print_note(
                 f"hint: {safe(name)} is a shipped mapping that fits this pair: no draft needed"

@@ -52,15 +52,21 @@ def diff_text(
 
 def header_text(diff: Diff, names: tuple[str, str], style: Style) -> str:
     """The two sides, with how many tensors and bytes each has."""
-    sides = (("---", names[0], diff.a), ("+++", names[1], diff.b))
+    sides = zip(("---", "+++"), names, (diff.a, diff.b), diff.whole_sides, strict=True)
     rows = [
-        [f"{sign} {safe(name)}", plural(len(catalog), "tensor"), size_text(catalog.nbytes)]
-        for sign, name, catalog in sides
+        [f"{sign} {safe(name)}", _tensors_text(catalog, whole), size_text(catalog.nbytes)]
+        for sign, name, catalog, whole in sides
     ]
     lines = columns(rows, "lrr", style)
     return "\n".join(
         style.paint(line, colour) for line, colour in zip(lines, ("red", "green"), strict=True)
     )
+
+
+def _tensors_text(catalog: Catalog, whole: Catalog) -> str:
+    """How many tensors a side has, of how many where some were chosen."""
+    some = "" if len(catalog) == len(whole) else f"{len(catalog):,} of "
+    return f"{some}{plural(len(whole), 'tensor')}"
 
 
 def _sections(diff: Diff, names: tuple[str, str], style: Style, before: str = "") -> list[str]:
@@ -269,6 +275,8 @@ def _verdict(diff: Diff) -> str:
             "" if diff.a else "; there is no state dict, and values were not compared"
         )
     if not diff.equal:
+        if (len(diff.a), len(diff.b)) != tuple(map(len, diff.whole_sides)):
+            return "what was compared is the same, bit for bit"
         return "the same weights, bit for bit" if diff.notes else "identical"
     some = ", ".join(pattern_shown(key) for key in diff.equal[:3]) + (
         " …" if len(diff.equal) > 3 else ""

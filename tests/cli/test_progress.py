@@ -1,6 +1,9 @@
 """The bar: on a terminal, for a job that takes its time; nothing of it anywhere else."""
 
 import io
+import time
+
+import pytest
 
 from ckpt_tool.cli.parts import progress
 
@@ -41,3 +44,41 @@ def test_no_bar_where_nobody_looks(monkeypatch):
     with progress.Progress(100) as told:
         told(100)
     assert stream.getvalue() == ""
+
+
+def test_work_of_unknown_length_has_a_sign_that_goes(monkeypatch):
+    terminal = on_terminal(monkeypatch, Terminal())
+    monkeypatch.setattr(progress, "PATIENCE", 0.01)
+    with progress.working(True, "comparing") as done:
+        wait_for(lambda: "comparing" in terminal.getvalue())
+        done()
+        assert terminal.getvalue().rstrip().endswith("\x1b[2K")
+        shown = terminal.getvalue()
+    assert terminal.getvalue() == shown
+
+
+def test_a_bar_takes_the_place_of_the_sign(monkeypatch):
+    terminal = on_terminal(monkeypatch, Terminal())
+    monkeypatch.setattr(progress, "PATIENCE", 0.01)
+    with progress.working(True, "comparing"):
+        wait_for(lambda: "comparing" in terminal.getvalue())
+        monkeypatch.setattr(progress, "PATIENCE", -1.0)
+        with progress.Progress(100) as told:
+            told(100)
+        assert "comparing" not in terminal.getvalue().partition("100/100 bytes")[2]
+
+
+@pytest.mark.parametrize(("stream", "is_wanted"), [(Terminal, False), (io.StringIO, True)])
+def test_no_sign_where_nobody_looks_or_it_is_soon_over(monkeypatch, stream, is_wanted):
+    shown = on_terminal(monkeypatch, stream())
+    with progress.working(is_wanted, "comparing"):
+        pass
+    assert shown.getvalue() == ""
+
+
+def wait_for(is_so):
+    for _ in range(1000):
+        if is_so():
+            return
+        time.sleep(0.01)
+    raise AssertionError

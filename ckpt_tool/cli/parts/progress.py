@@ -1,4 +1,6 @@
-"""A bar on the terminal for jobs that take longer than a second; and a line for each download."""
+"""A bar on the terminal for jobs that take longer than a second, a sign where nobody knows how long
+they take; and a line for each download.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
+    from rich.status import Status
 
 PATIENCE = 1.0
 """Seconds before there is a bar."""
@@ -46,6 +49,8 @@ class Progress:
         )
         from rich.progress import Progress as RichProgress
 
+        _stop_signs()
+
         columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
         self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
         self._task = self._bar.add_task("", total=self._total)
@@ -67,6 +72,65 @@ class Progress:
 def watching(is_wanted: bool) -> Callable[[int], Progress]:
     """What shows how far a job of so many bytes is."""
     return lambda total: Progress(total, is_wanted)
+
+
+@contextmanager
+def working(
+    is_wanted: bool, text: str = "comparing names and shapes"
+) -> Iterator[Callable[[], None]]:
+    """A sign on stderr that there is work of unknown length, from a second on, if that is a
+    terminal; it goes at the end, or when what this gives is called.
+    """
+    if not (is_wanted and sys.stderr.isatty()):
+        yield lambda: None
+        return
+    sign = _Sign(text)
+    _signs.append(sign)
+    try:
+        yield sign.stop
+    finally:
+        sign.stop()
+        _signs.remove(sign)
+
+
+_signs: list[_Sign] = []
+
+
+def _stop_signs() -> None:
+    """Before anything else is shown."""
+    for sign in _signs:
+        sign.stop()
+
+
+class _Sign:
+    """What turns on the terminal until it is stopped."""
+
+    def __init__(self, text: str) -> None:
+        from threading import Lock, Timer
+
+        self._text, self._lock = text, Lock()
+        self._status: Status | None = None
+        self._is_over = False
+        self._timer = Timer(PATIENCE, self._begin)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _begin(self) -> None:
+        from rich.console import Console
+
+        with self._lock:
+            if not self._is_over:
+                self._status = Console(stderr=True).status(self._text, spinner="line")
+                self._status.start()
+
+    def stop(self) -> None:
+        """Takes the sign away; nothing where it is gone."""
+        self._timer.cancel()
+        with self._lock:
+            self._is_over = True
+            if self._status is not None:
+                self._status.stop()
+                self._status = None
 
 
 class Downloads:
@@ -92,5 +156,6 @@ class Downloads:
 
 
 def _print(text: str) -> None:
+    _stop_signs()
     with suppress(OSError):
         print(text, file=sys.stderr)
