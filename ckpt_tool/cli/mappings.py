@@ -78,7 +78,10 @@ def mappings(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Where to write the rule file; default: stdout."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to write the rule file or the schema; default: stdout.",
         ),
     ] = None,
     force: Annotated[
@@ -102,8 +105,13 @@ def mappings(
 
     check_table_format(format_)
     if schema:
-        show_file(api.rules_schema())
+        if output is not None:
+            api.write_text(output, api.rules_schema(), force, ())
+        else:
+            show_file(api.rules_schema())
         raise typer.Exit(YES)
+    if output is not None and library is None:
+        raise InputError("-o", "a list is not written to a file", "it is for --from and --schema")
     if library is not None:
         raise typer.Exit(_import(library, source, output, force))
     from ckpt_tool.report.mappings import mappings_json

@@ -29,8 +29,10 @@ def calls_text(calls: Sequence[str]) -> str:
 def _conclusion(found: Sequence[Scan]) -> str:
     calling = sum(bool(each.calls) for each in found)
     unread = sum(each.fault is not None for each in found)
-    parts = [f"{plural(len(found), 'file')} scanned"]
-    parts += [f"{calling} would call or import something" if calling else "nothing is called"]
+    read = len(found) - unread
+    parts = [f"{plural(read, 'file')} scanned"]
+    if read:
+        parts += [f"{calling} would call or import something" if calling else "nothing is called"]
     parts += [f"{unread} can't be read"] if unread else []
     return ", ".join(parts)
 
