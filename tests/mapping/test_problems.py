@@ -381,3 +381,18 @@ def test_the_docs_list_every_code_of_a_problem():
 def test_a_tab_is_named_as_one(tmp_path) -> None:
     with pytest.raises(RuleFileError, match=r"rules\.yaml:2:1: is no YAML: .*; indent with spaces: YAML has no tabs"):
         rules(tmp_path, "rules:\n\t- a -> b\n")
+
+
+@pytest.mark.parametrize(("rule", "marked"), [('"c -> d: nope"', "nope"), ("'c -> d: {split: zz}'", "{"), ("c -> d: nope", "nope")])
+def test_a_fault_in_the_ops_of_a_quoted_rule_is_marked_in_the_file(tmp_path, rule, marked):
+    with pytest.raises(RuleError) as refused:
+        rules(tmp_path, f"rules:\n  - a -> b\n  - {rule}\n")
+    [problem] = refused.value.problems
+    where = problem.where
+    assert (where.file, where.line) == (str(tmp_path / "rules.yaml"), 3)
+    assert where.text[where.column - 1 :].startswith(marked)
+
+
+def test_what_is_no_yaml_in_a_quoted_rule_has_its_place(tmp_path) -> None:
+    with pytest.raises(RuleFileError, match=r"rules\.yaml:2:26: is no YAML"):
+        rules(tmp_path, "rules:\n  - 'e -> f: {split: [1, }'\n")

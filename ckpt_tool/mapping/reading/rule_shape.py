@@ -23,8 +23,6 @@ from ckpt_tool.mapping.reading.yaml_nodes import (
 from ckpt_tool.ops import Op, OpError, parse_ops
 
 LONG_FORM = ("from", "to", "ops")
-MAX_QUOTED = 400
-"""Characters of a rule that stand for its file where it comes from the command line."""
 
 
 @frozen
@@ -77,9 +75,7 @@ def _with_ops(scalar: Scalar) -> Node:
     colon = scalar.text.find(": ", found[0][0]) if found else -1
     if colon < 0:
         return scalar
-    rule = repr(scalar.text)
-    quoted = rule if len(rule) <= MAX_QUOTED else rule[:MAX_QUOTED] + "…"
-    ops = read_yaml(scalar.text[colon + 1 :], f"{scalar.source.file} {quoted}")
+    ops = read_yaml(scalar.text[colon + 1 :], scalar.source.file, scalar.inside(colon + 1))
     entry = replace(scalar, text=scalar.text[:colon]), ops or replace(scalar, text="")
     return MappingNode((entry,), scalar.line, scalar.column, False, scalar.source)
 

@@ -23,15 +23,25 @@ RULE_FILE_NODES = 200_000
 
 @frozen
 class Source:
-    """A rule file's name and its lines, for locations."""
+    """A rule file's name and its lines, for locations; of a text that stands inside of one of its
+    lines, the 0-based place where that begins.
+    """
 
     file: str
     lines: tuple[str, ...]
+    line: int = 0
+    column: int = 0
 
     def at(self, line: int, column: int, length: int = 1) -> Location:
         """A location from 0-based line and column."""
+        column += 0 if line else self.column
+        line += self.line
         text = self.lines[line] if line < len(self.lines) else ""
         return Location(self.file, line + 1, column + 1, max(length, 1), text)
+
+    def after(self, line: int, column: int) -> str:
+        """What stands in a line from a place on."""
+        return self.at(line, 0).text[column + (0 if line else self.column) :]
 
 
 @frozen
@@ -53,11 +63,21 @@ class Scalar:
         """The place of a part of the text; of the whole scalar where its characters don't stand in
         the file as they are.
         """
-        line = self.source.lines[self.line] if self.line < len(self.source.lines) else ""
-        first = self.column + self.is_quoted
-        if line[first : first + len(self.text)] == self.text:
-            return self.source.at(self.line, first + start, length)
+        if self.is_as_written:
+            return self.source.at(self.line, self.column + self.is_quoted + start, length)
         return self.source.at(self.line, self.column, 1)
+
+    @property
+    def is_as_written(self) -> bool:
+        """Whether its characters stand in the file as they are, all in one line."""
+        return self.source.after(self.line, self.column + self.is_quoted).startswith(self.text)
+
+    def inside(self, start: int) -> Source:
+        """The source of what stands in the text from a character on; of all of it, where its
+        characters don't stand in the file as they are.
+        """
+        where = self.at(start, 1)
+        return Source(self.source.file, self.source.lines, where.line - 1, where.column - 1)
 
 
 @frozen
@@ -102,13 +122,15 @@ HALF_QUOTED = "quotation marks go around the whole rule: `'SOURCE -> TARGET'`"
 QUOTES = "a text that begins with `*`, `{` or `&`, or that is inside `[…]`, needs quotes"
 
 
-def read_yaml(text: str, file: str) -> Node | None:
-    """The document as nodes, or None for an empty one. Raises RuleFileError with its place."""
+def read_yaml(text: str, file: str, inside: Source | None = None) -> Node | None:
+    """The document as nodes, or None for an empty one; `inside` says where it stands in a larger
+    one. Raises RuleFileError with its place.
+    """
     if len(text) > RULE_FILE_BYTES:
         raise RuleFileError(
             file, f"a rule file of {len(text):,} characters; at most {RULE_FILE_BYTES:,} are read"
         )
-    source = Source(file, tuple(text.splitlines()))
+    source = inside or Source(file, tuple(text.splitlines()))
     try:
         text.encode()
         return _document(_events(text), source)
@@ -212,9 +234,8 @@ def _as_rule_file_error(error: yaml.YAMLError, source: Source) -> RuleFileError:
     fact = getattr(error, "problem", None) or str(getattr(error, "reason", "")) or "no YAML"
     if mark is None:
         return RuleFileError(source.file, f"is no YAML: {fact}")
-    line = source.lines[mark.line] if mark.line < len(source.lines) else ""
     where = source.at(mark.line, mark.column)
-    return _error(where, f"is no YAML: {fact}", _remedy(line, mark.column))
+    return _error(where, f"is no YAML: {fact}", _remedy(where.text, where.column - 1))
 
 
 def _remedy(line: str, column: int) -> str | None:
