@@ -50,11 +50,39 @@ def _counts(found: Suggestion) -> str:
     )
     mapped = found.plan.counts["mapped"] if found.plan else 0
     counts = [f"{mapped:,} mapped by {plural(len(found.rules), 'rule')}"]
-    counts += [
-        f"{plural(len(found.alignment.unpaired_target), 'target tensor')} without a source",
-        f"{plural(len(found.alignment.unpaired_source), 'source tensor')} unused",
-    ]
+    undecided = [f"{count:,} {word}" for word, count in _open_counts(found).items() if count]
+    counts += undecided
+    unmade, unused = _left(found)
+    if unmade or not undecided:
+        counts.append(f"{plural(unmade, 'target tensor')} without a source")
+    if unused or not undecided:
+        counts.append(f"{plural(unused, 'source tensor')} unused")
     return left_out + ", ".join(counts)
+
+
+def _open_counts(found: Suggestion) -> dict[str, int]:
+    """How many tensors of the target have a counterpart, but no rule, by why."""
+    alignment = found.alignment
+    return {
+        "not sure": sum(
+            len({key for slot in each.pair.targets for key in slot})
+            for each in alignment.below(found.min_confidence)
+        ),
+        "ambiguous": len({key for group in alignment.ambiguous for key in group.targets}),
+        "of another shape": len({key for _, key in alignment.shape_mismatches}),
+    }
+
+
+def _left(found: Suggestion) -> tuple[int, int]:
+    """How many keys of the target and of the source have no counterpart at all."""
+    alignment = found.alignment
+    sources = {key for key, _ in alignment.shape_mismatches}
+    targets = {key for _, key in alignment.shape_mismatches}
+    for group in alignment.ambiguous:
+        sources.update(group.sources)
+        targets.update(group.targets)
+    unmade = sum(key not in targets for key in alignment.unpaired_target)
+    return unmade, sum(key not in sources for key in alignment.unpaired_source)
 
 
 def suggestion_json(found: Suggestion, names: tuple[str, str]) -> dict[str, object]:

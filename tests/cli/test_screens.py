@@ -20,6 +20,8 @@ from safetensors.torch import save_file
 from ckpt_tool.cli.app import COMMANDS
 
 COLOURS = re.compile("\x1b\\[[0-9;?]*[A-Za-z]")
+GONE = re.compile(r"[^\n]*\r?\n(?:\x1b\[\?25h)?\r?\x1b\[1A\x1b\[2K")
+"""A sign that there is work, when it has gone."""
 PATHS = re.compile(r"\S{60,}")
 
 
@@ -42,7 +44,7 @@ def on_terminal(arguments, cwd, width=80, is_piped=False, **env):
             break
         found += piece
     os.close(leader)
-    lines = COLOURS.sub("", found.decode()).replace("\r\n", "\n").rstrip("\n").split("\n")
+    lines = COLOURS.sub("", GONE.sub("", found.decode())).replace("\r\n", "\n").rstrip("\n").split("\n")
     return process.wait(), [line.rpartition("\r")[2] for line in lines]  # behind a bar that has gone
 
 
@@ -89,7 +91,7 @@ ANSWERS = {
     "diff": r"same|differ|removed|renamed",
     "plan": r"accounted for|would stay fresh|source \S+|left over",
     "map": r"wrote|nothing was written",
-    "suggest": r"mapped by \d+ rules?, .*unused",
+    "suggest": r"mapped by \d+ rules?, .*(unused|of another shape)",
     "check": r"sound|problems?",
     "verify": r"says",
     "mappings": r"\d+ mappings?|no shipped mapping",

@@ -53,7 +53,7 @@ def pair(tmp_path):
 def test_rules_are_printed_with_comments(pair, tmp_path):
     ran = ckpt("suggest", *pair)
     assert ran.out == SMALL
-    counts = "8 mapped by 1 rule, 1 target tensor without a source, 1 source tensor unused\n"
+    counts = "8 mapped by 1 rule, 1 of another shape\n"
     assert ran.err == f"{MISFIT}{counts}next: ckpt suggest {pair[0]} {pair[1]} -o rules.yaml\n"
     assert ran.status == 0
 
@@ -302,3 +302,10 @@ def test_a_rule_of_ones_own_to_another_grid_gets_the_hint(vits):
     (vits / "r.yaml").write_text("rules:\n  - pos_embed -> grid\n")
     ran = ckpt("plan", "a.txt", "b.txt", "-r", "r.yaml", "--partial", cwd=vits)
     assert " = another image size? `fit: [{grid: resize_grid}]` in a rule file adapts it\n" in ran.err
+
+
+def test_what_is_not_sure_is_counted(tmp_path):
+    for name, key in (("a", "layers.{}.sub.{}.w"), ("b", "blk.{}.s.{}.weight")):
+        torch.save({key.format(i, j): torch.ones(2, 2) for i in range(3) for j in range(2)}, tmp_path / f"{name}.pth")
+    ran = ckpt("suggest", "a.pth", "b.pth", cwd=tmp_path)
+    assert "0 mapped by 0 rules, 6 not sure\n" in ran.err

@@ -55,6 +55,8 @@ def after_diff(
     is_chosen = bool(options.include or options.exclude)
     if is_read_once(*names) or is_chosen or not any(counts[kind] for kind in UNEQUAL):
         return None
+    if options.values and options.renames and _are_moved(result):
+        return command("suggest", names, "--values")
     is_relooked = options.renames or not (counts["only_a"] and counts["only_b"])
     found = _way_between(*names, MappingOptions(), is_relooked, opened)
     if found.command or not found.may_align:
@@ -62,6 +64,15 @@ def after_diff(
     values = ["--values"] if options.values else []
     return (
         command("suggest", names) if is_relooked else command("diff", names, "--renames", *values)
+    )
+
+
+def _are_moved(result: Diff) -> bool:
+    """Whether values pair keys otherwise than names would, which all other ways on go by."""
+    return any(
+        entry.kind == "renamed"
+        and (entry.key in result.b or (entry.b is not None and entry.b.key in result.a))
+        for entry in result.changes
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from ckpt_tool.align import Aligned, Suggestion
@@ -63,7 +62,7 @@ def suggest_page(
     left = (*(f"undecided: {doubt}" for doubt in found.doubts), *found.shape_mismatches)
     return Page(
         "suggest",
-        _answer(answer, items),
+        answer,
         "good" if found.is_complete else "warn",
         listed,
         STATUSES,
@@ -74,18 +73,6 @@ def suggest_page(
         text=found.text,
         next=onwards,
     )
-
-
-def _answer(answer: str, items: list[Item]) -> str:
-    """The command's last line; where some of what is left has pairs that are in no rule, in the
-    words of the page's own counts.
-    """
-    counts = Counter(item.status for item in items)
-    if not any(counts[name] for name in ("unsure", "ambiguous", SHAPE, UNDECIDED)):
-        return answer
-    names = [status.name for status in STATUSES if status.name != "paired"]
-    left = [f"{counts[name]:,} {name}" for name in names if counts[name]]
-    return ", ".join([answer.split(", ")[0], *left])
 
 
 def _catalogs(found: Suggestion) -> tuple[Catalog, Catalog]:
