@@ -32,13 +32,7 @@ def diff_text(
         *_sections(diff, names, style),
         _uncompared(diff, names, style),
     ]
-    if diff.beside is not None:
-        sections += _sections(diff.beside, names, style, "beside the state dict, ")
-        sections += [
-            f"beside the state dict, {odd}"
-            if (odd := _uncompared(diff.beside, names, style))
-            else ""
-        ]
+    sections += beside_sections(diff, names, style)
     sections += [
         "\n".join(
             [
@@ -67,6 +61,17 @@ def _tensors_text(catalog: Catalog, whole: Catalog) -> str:
     """How many tensors a side has, of how many where some were chosen."""
     some = "" if len(catalog) == len(whole) else f"{len(catalog):,} of "
     return f"{some}{plural(len(whole), 'tensor')}"
+
+
+def beside_sections(diff: Diff, names: tuple[str, str], style: Style) -> list[str]:
+    """A section for each kind of difference outside of the state dicts."""
+    if diff.beside is None:
+        return []
+    odd = _uncompared(diff.beside, names, style)
+    return [
+        *_sections(diff.beside, names, style, "beside the state dict, "),
+        *([f"beside the state dict, {odd}"] if odd else []),
+    ]
 
 
 def _sections(diff: Diff, names: tuple[str, str], style: Style, before: str = "") -> list[str]:

@@ -146,13 +146,49 @@ def test_what_is_tolerated_is_what_torch_calls_close(pairs, rtol, atol):
 
 
 def test_patterns_choose_what_is_compared(noisy):
-    for options, keys in ((["--include", "l.{0..1}.*"], 2), (["--exclude", "l.{i}.weight", "--include", "**"], 0), (["--exclude", "l.0.weight"], 7)):
+    for options, keys in ((["--include", "l.{0..1}.*"], 2), (["--exclude", "l.0.weight"], 7)):
         report = json.loads(diffed(noisy, "a.safetensors", "b.safetensors", *options, "--json").out)
         assert (report["a"]["tensors"], sum(report["counts"].values())) == (keys, keys)
+    ran = diffed(noisy, "a.safetensors", "b.safetensors", "--exclude", "l.{i}.weight", "--include", "**")
+    assert (ran.status, ran.err) == (2, "error: --exclude: leaves no key that could be compared; exclude less\n")
+    ran = diffed(noisy, "a.safetensors", "a.safetensors", "--exclude", "l.0.weight")
+    assert ran.out.startswith("--- a.safetensors  7 of 8 tensors")
+    assert ran.out.endswith("7 same: what was compared is the same, bit for bit\n")
     ran = diffed(noisy, "a.safetensors", "b.safetensors", "--include", "l.0.wieght")
     assert (ran.status, ran.err) == (2, "error: --include: `l.0.wieght` matches no key of either side; nearest key: l.0.weight\n")
     with pytest.raises(InputError, match=r"`exclude=`: `\{`"):
         ckpt_tool.diff(noisy / "a.safetensors", noisy / "b.safetensors", exclude="{")
+
+
+def test_what_is_left_out_takes_its_partner_along(tmp_path):
+    a = {f"l{i}.w": torch.rand(3, i + 2) for i in range(4)}
+    torch.save(a, tmp_path / "a.pth")
+    torch.save({f"net.{key}": value for key, value in a.items()}, tmp_path / "b.pth")
+    for pattern in ("l0.*", "net.l0.*"):
+        ran = ckpt("diff", "a.pth", "b.pth", "--renames", "--values", "--exclude", pattern, cwd=tmp_path)
+        assert ran.out.splitlines()[-1] == "0 same, 3 renamed"
+
+
+def test_the_way_on_from_values_that_moved_goes_by_values(tmp_path):
+    a = {f"l.{i}.w": torch.rand(3, 3) for i in range(4)}
+    torch.save(a, tmp_path / "a.pth")
+    torch.save({**a, "l.1.w": a["l.2.w"], "l.2.w": a["l.1.w"]}, tmp_path / "b.pth")
+    ran = ckpt("diff", "a.pth", "b.pth", "--values", "--renames", cwd=tmp_path)
+    assert ran.out.splitlines()[-1] == "2 same, 2 renamed"
+    assert ran.err == "next: ckpt suggest a.pth b.pth --values\n"
+
+
+def test_what_differs_beside_the_state_dict_is_in_every_form(tmp_path):
+    weights = {"x": torch.rand(3), "y": torch.rand(2)}
+    torch.save({"model": weights, "ema": weights}, tmp_path / "a.pth")
+    torch.save({"model": weights, "ema": {key: value + 1 for key, value in weights.items()}}, tmp_path / "b.pth")
+    sides = ("diff", "a.pth", "b.pth", "--values")
+    assert [line.split(",")[:3] for line in ckpt(*sides, "--format", "csv", cwd=tmp_path).out.splitlines()[1:]] == [["values beside the state dict", "ema.*", "ema.*"]]
+    assert "beside the state dict, values" in ckpt(*sides, "--side-by-side", cwd=tmp_path).out
+    assert "ema" in ckpt_tool.diff(tmp_path / "a.pth", tmp_path / "b.pth", values=True)._repr_html_()
+    ckpt(*sides, "--html", "d.html", cwd=tmp_path)
+    assert "beside the state dicts" in (tmp_path / "d.html").read_text()
+    assert "ema.*" in (tmp_path / "d.html").read_text()
 
 
 @pytest.mark.parametrize(("options", "message"), [(["--rtol", "1"], "add `--values`"), (["--values", "--atol", "-1"], "-1 is no tolerance"), (["--values", "--rtol", "nan"], "nan is no tolerance")])

@@ -8,7 +8,7 @@ from itertools import zip_longest
 
 from ckpt_tool.comparing import Diff, Entry
 from ckpt_tool.keys import outline, quote
-from ckpt_tool.report.diff import closing_text, header_text
+from ckpt_tool.report.diff import beside_sections, closing_text, header_text
 from ckpt_tool.report.parts.amounts import dtypes_text, shapes_text
 from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, safe
 from ckpt_tool.report.parts.table import GAP, broken, cut, width_of, wrapped
@@ -47,6 +47,7 @@ def side_by_side_text(diff: Diff, names: tuple[str, str], style: Style = PLAIN) 
     if diff.uncompared:
         keys = ", ".join(pattern_shown(one.key) for one in diff.uncompared)
         blocks.append(f"not compared: {keys}")
+    blocks += beside_sections(diff, names, style)
     return "\n\n".join([*(block for block in blocks if block), closing_text(diff)])
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -74,20 +75,32 @@ def _form(info: TensorInfo) -> str:
 def diff_html(diff: Diff, hints: Sequence[str] = ()) -> str:
     """What differs, a section for each kind; what is the same is folded."""
     notes = (*diff.layouts, *diff.notes, *(f"hint: {hint}" for hint in hints))
-    by_kind: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
-    for entry in diff.entries:
-        by_kind[entry.kind][entry.key] = entry
-    sections = [_kind_section(diff, kind, entries) for kind, entries in by_kind.items() if entries]
-    if diff.uncompared:
-        keys = [one.key for one in diff.uncompared]
-        sections.append(Section("not compared", _patterns(keys, (*diff.a, *diff.b))))
+    sections = [*_diff_sections(diff)]
+    if diff.beside is not None:
+        beside = replace(diff.beside, labels=diff.labels)
+        sections += _diff_sections(beside, "beside the state dict, ")
     return notebook_html(closing_text(diff), sections, notes)
 
 
-def _kind_section(diff: Diff, kind: str, entries: Mapping[str, Entry]) -> Section:
+def _diff_sections(diff: Diff, before: str = "") -> Iterator[Section]:
+    by_kind: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
+    for entry in diff.entries:
+        by_kind[entry.kind][entry.key] = entry
+    for kind, entries in by_kind.items():
+        if entries:
+            yield _kind_section(diff, kind, entries, before)
+    if diff.uncompared:
+        keys = [one.key for one in diff.uncompared]
+        yield Section(f"{before}not compared", _patterns(keys, (*diff.a, *diff.b)))
+
+
+def _kind_section(diff: Diff, kind: str, entries: Mapping[str, Entry], before: str) -> Section:
     title = KINDS[kind].format(a=diff.labels[0], b=diff.labels[1])
     return Section(
-        title, _kind_groups(diff, kind, entries), kind != "same", lambda key: _forms(entries[key])
+        before + title,
+        _kind_groups(diff, kind, entries),
+        kind != "same",
+        lambda key: _forms(entries[key]),
     )
 
 

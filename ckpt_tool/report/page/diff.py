@@ -6,8 +6,19 @@ from collections.abc import Iterator, Sequence
 from math import isnan, nan
 
 from ckpt_tool.comparing import Diff, Entry, Uncompared, Values
-from ckpt_tool.report.page.document import NONE, Item, Keys, Measure, Page, Status, Why, keys_of
+from ckpt_tool.report.page.document import (
+    NONE,
+    Item,
+    Keys,
+    Measure,
+    Page,
+    Status,
+    Table,
+    Why,
+    keys_of,
+)
 from ckpt_tool.report.parts.value_differences import oddities
+from ckpt_tool.report.tables.diff import diff_table
 
 _RENAMED_OTHER = "renamed, with other values"
 STATUSES = (
@@ -58,8 +69,18 @@ def diff_page(
         _measures(entries, items) if diff.compared_values else (),
         highlights=tuple(odd),
         notes=(*diff.layouts, *diff.notes, *beside, *(f"hint: {hint}" for hint in hints)),
+        tables=_beside(diff),
         next=onwards,
     )
+
+
+def _beside(diff: Diff) -> tuple[Table, ...]:
+    """What differs outside of the state dicts, as the command's own table has it."""
+    if diff.beside is None:
+        return ()
+    found = diff_table(diff.beside)
+    rows = tuple(tuple("" if cell is None else str(cell) for cell in row) for row in found.rows)
+    return (Table("beside the state dicts", found.titles, rows),)
 
 
 def _item(entry: Entry, sides: tuple[Keys, Keys], has_values: bool, equal: set[str]) -> Item:

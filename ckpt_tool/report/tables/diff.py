@@ -13,6 +13,7 @@ from ckpt_tool.tensors import TensorInfo
 
 TITLES = ("change", "a", "b", "tensors", "in a", "in b")
 VALUES = ("max abs", "cosine", "changed")
+BESIDE = " beside the state dict"
 WORDS = {"only_a": "removed", "only_b": "added", "value": "values"}
 
 
@@ -33,6 +34,10 @@ def diff_table(diff: Diff, style: Style = PLAIN) -> Table:
     for one in diff.uncompared:
         row = ("not compared", one.key, one.key, 1, one.a, one.b)
         rows.append((*row, *(None for _ in VALUES)) if has_values else row)
+    if diff.beside is not None:
+        rows += [
+            (f"{first}{BESIDE}", *cells) for first, *cells in diff_table(diff.beside, style).rows
+        ]
     titles = (*TITLES, *VALUES) if has_values else TITLES
     return Table(titles, tuple(rows), ("a", "b"))
 
