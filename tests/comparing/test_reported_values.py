@@ -184,7 +184,7 @@ def test_what_differs_beside_the_state_dict_is_in_every_form(tmp_path):
     torch.save({"model": weights, "ema": {key: value + 1 for key, value in weights.items()}}, tmp_path / "b.pth")
     sides = ("diff", "a.pth", "b.pth", "--values")
     assert [line.split(",")[:3] for line in ckpt(*sides, "--format", "csv", cwd=tmp_path).out.splitlines()[1:]] == [["values beside the state dict", "ema.*", "ema.*"]]
-    assert "beside the state dict, values" in ckpt(*sides, "--side-by-side", cwd=tmp_path).out
+    assert "beside the state dict\n" in ckpt(*sides, "--side-by-side", cwd=tmp_path).out
     assert "ema" in ckpt_tool.diff(tmp_path / "a.pth", tmp_path / "b.pth", values=True)._repr_html_()
     ckpt(*sides, "--html", "d.html", cwd=tmp_path)
     assert "beside the state dicts" in (tmp_path / "d.html").read_text()
