@@ -12,6 +12,7 @@ from ckpt_tool.optimizers.kinds import LABELS
 from ckpt_tool.optimizers.saved import SavedParameter
 from ckpt_tool.optimizers.sides import Sides
 
+GIVE_OPTIMIZER = "give the optimizer that is to have it"
 PLAIN = (int, float, str, bool, tuple, list, type(None))
 
 
@@ -90,7 +91,7 @@ def _places_in_source(sides: Sides) -> list[int]:
     if sides.saved.form == "flat":
         if _common_group(sides) is None:
             fact = "its parameters have other hyper-parameters, and nothing says in which group"
-            raise InputError(sides.saved.label, fact, "give the optimizer that is to have it")
+            raise InputError(sides.saved.label, fact, GIVE_OPTIMIZER)
         return [0] * len(sides.target.parameters)
     places = []
     for number, parameter in enumerate(sides.target.parameters):
@@ -103,7 +104,7 @@ def _places_in_source(sides: Sides) -> list[int]:
                 f"has {len(sides.saved.groups)} groups, and nothing says in which of them "
                 f"`{parameter.name}` is, which is fresh"
             )
-            raise InputError(sides.saved.label, fact, "give the optimizer that is to have it")
+            raise InputError(sides.saved.label, fact, GIVE_OPTIMIZER)
     return places
 
 

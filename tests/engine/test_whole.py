@@ -460,3 +460,15 @@ def test_averages_by_number_are_refused_where_the_order_changes(tmp_path):
     assert ran.status == 2
     assert "has averaged weights by number, which would not follow; --only-weights leaves them behind" in ran.err.replace("\n", " ")
     assert ckpt("map", "run.ckpt", "other.pth", "--only-weights", *words[2:], "--force", cwd=tmp_path).status == 0
+
+
+def test_a_fresh_parameter_beside_several_groups_names_the_way_that_knows_its_group(tmp_path):
+    model, wider = nn.Linear(3, 2), nn.ModuleDict({"body": nn.Linear(3, 2), "cls": nn.Linear(2, 5)})
+    optimizer = torch.optim.AdamW([{"params": [model.weight]}, {"params": [model.bias], "weight_decay": 0.0}])
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "run.ckpt")
+    torch.save(wider.state_dict(), tmp_path / "new.pth")
+    ran = ckpt("map", "run.ckpt", "new.pth", "-e", "** -> body.**", "--keep", "cls.*", "--whole", "-o", "out.ckpt", cwd=tmp_path)
+    assert ran.status == 2
+    assert "nothing says in which of them `cls.weight` is, which is fresh; in Python `load_into(…).optimizer_state(saved, model, optimizer)` takes the optimizer that is to have it; or `--fresh-optimizer '**'` leaves its state behind" in ran.err

@@ -16,6 +16,7 @@ from ckpt_tool.formats.torch_files.state_dicts import is_optimizer
 from ckpt_tool.frozen import frozen
 from ckpt_tool.ops import TensorForm
 from ckpt_tool.optimizers import move_state, read_optimizer, recognise, with_names
+from ckpt_tool.optimizers.groups import GIVE_OPTIMIZER
 from ckpt_tool.optimizers.naming import HINT, PARAMETERS_ALONE, pairing_note
 from ckpt_tool.optimizers.refusals import matching_any
 from ckpt_tool.optimizers.saved import GROUPS, STATE
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
 MAX_MEMBERS = 1000
 """Members of a container among which optimizers are looked for."""
 ALL = "**"
-TELLS_ORDER = {
+TELLS = {
+    GIVE_OPTIMIZER: (
+        "in Python `load_into(…).optimizer_state(saved, model, optimizer)` takes the optimizer "
+        "that is to have it"
+    ),
     HINT: "`--optimizer-order MODEL` gives the order of its parameters",
     PARAMETERS_ALONE: (
         "if the order has buffers, too, give to `--optimizer-order` the model itself "
@@ -109,7 +114,7 @@ def _with_way_on(error: InputError, path: str, place: str) -> InputError:
     name = f"{split_fragment(path)[0]}#{place}" if place else path.removesuffix("#.")
     way = f"`--fresh-optimizer '{ALL}'` leaves its state behind"
     way += ", `--only-weights` all but the weights" if place else ""
-    told = TELLS_ORDER.get(error.hint or "", error.hint)
+    told = TELLS.get(error.hint or "", error.hint)
     hint = f"{told}; or {way}" if told else way
     return type(error)(name, error.fact, hint, error.place)
 
