@@ -47,8 +47,7 @@ def copy_parts(weights: Part, names: Iterable[str], stack: ExitStack) -> Iterato
         prefix = prefix_of(copy.catalog, plan)
         if prefix is None:
             prefix = _prefix_of_some(copy, plan, name)
-        inner = f"{wanted}.{prefix[:-1]}"
-        if prefix and _is_state_dict(f"{location}#{inner}", source):
+        if inner := _dict_of_weights(source, where.text, prefix):
             fact = f"`{name}` has the weights' keys in a dict of their own"
             raise InputError("--also", fact, f"name that: '#{inner}'")
         view = _of_weights(copy, prefix, plan.source)
@@ -57,12 +56,20 @@ def copy_parts(weights: Part, names: Iterable[str], stack: ExitStack) -> Iterato
         yield Part(where.path, made, view, weights.target, prefix)
 
 
-def _is_state_dict(place: str, source: Checkpoint) -> bool:
+def _dict_of_weights(source: Checkpoint, path: str, prefix: str) -> str:
+    """The dict inside of a state dict whose keys are those of the weights, where the prefix that
+    they have is its name; else nothing.
+    """
+    inner = f"{path}.{prefix[:-1]}"
     try:
-        with open_checkpoint(place, source):
-            return True
+        with ExitStack() as closing:
+            if prefix:
+                closing.enter_context(
+                    open_checkpoint(f"{split_fragment(source.path)[0]}#{inner}", source)
+                )
     except InputError:
-        return False
+        return ""
+    return inner if prefix else ""
 
 
 def _taken(side: Checkpoint) -> Container:
@@ -128,18 +135,20 @@ def _of_weights(copy: Checkpoint, prefix: str, weights: Catalog) -> Checkpoint:
     return Checkpoint(copy.path, copy.format, view, copy.files)
 
 
-def other_copies(planned: Planned, also: Sequence[str]) -> list[str]:
-    """The state dicts of the source that have the weights' keys and don't follow the plan."""
+def other_copies(planned: Planned, mapped: Sequence[str]) -> list[str]:
+    """The state dicts of the source that have the weights' keys and don't follow the plan, as those
+    `mapped` do.
+    """
     if planned.plan is None or not isinstance(planned.source, Checkpoint):
         return []
     contents = planned.source.contents
     keys = [info.key for info in contents.elsewhere]
-    known = {name.removeprefix("#") for name in also}
     found = []
     for place in contents.state_dicts:
         inside = [key[len(place.path) + 1 :] for key in keys if key.startswith(f"{place.path}.")]
-        is_mapped = any(f"{name}.".startswith(f"{place.path}.") for name in known)
+        is_mapped = any(f"{name}.".startswith(f"{place.path}.") for name in mapped)
         is_other = place.path and place.path != contents.taken and not is_mapped
-        if is_other and prefix_of(inside, planned.plan) is not None:
-            found.append(place.path)
+        prefix = prefix_of(inside, planned.plan) if is_other else None
+        if prefix is not None:
+            found.append(_dict_of_weights(planned.source, place.path, prefix) or place.path)
     return found
