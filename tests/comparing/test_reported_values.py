@@ -151,6 +151,8 @@ def test_patterns_choose_what_is_compared(noisy):
         assert (report["a"]["tensors"], sum(report["counts"].values())) == (keys, keys)
     ran = diffed(noisy, "a.safetensors", "b.safetensors", "--include", "l.0.wieght")
     assert (ran.status, ran.err) == (2, "error: --include: `l.0.wieght` matches no key of either side; nearest key: l.0.weight\n")
+    ran = diffed(noisy, "a.safetensors", "b.safetensors", "--include", "l.*")
+    assert ran.err == "error: --include: `l.*` matches no key of either side; `l.**` matches 8 keys: `*` stands for one part of a name\n"
     with pytest.raises(InputError, match=r"`exclude=`: `\{`"):
         ckpt_tool.diff(noisy / "a.safetensors", noisy / "b.safetensors", exclude="{")
 
