@@ -21,6 +21,7 @@ from ckpt_tool.api import (
 )
 from ckpt_tool.engine import Written
 from ckpt_tool.errors import InputError, RuleError
+from ckpt_tool.library.notebook import PrintedInNotebooks
 from ckpt_tool.library.options import options_from
 from ckpt_tool.library.words import in_python, speaks_python
 from ckpt_tool.mapping import Plan
@@ -43,8 +44,16 @@ if TYPE_CHECKING:
     from ckpt_tool.training.optimizers.state import OptimizerState
 
 
+def explained(plan: Plan, key: str) -> str:
+    """Why one key of either side goes where it goes. Raises InputError for a key of neither."""
+    lines = why_text(plan, key)
+    if not lines:
+        raise unknown_key(plan.source, plan.target, key, "explain")
+    return in_python("\n".join(lines))
+
+
 @dataclass(frozen=True, slots=True, repr=False)
-class MapReport(Written):
+class MapReport(PrintedInNotebooks, Written):
     """The checkpoint that was written; `print()` shows it as `ckpt map` does. `plan` says what
     became of every key.
     """
@@ -93,10 +102,7 @@ class PlanReport(Plan):
         >>> print(plan.explain("net.weight"))
         source net.weight (F32 2) goes to weight, by rules:1 `net.** -> **`
         """
-        lines = why_text(self, key)
-        if not lines:
-            raise unknown_key(self.source, self.target, key, "explain")
-        return in_python("\n".join(lines))
+        return explained(self, key)
 
     @speaks_python
     def apply(self, source: Given) -> dict[str, torch.Tensor]:
