@@ -68,6 +68,17 @@ class MappingOptions:
         check_confidence(self.min_confidence)
 
 
+SHORT = {
+    "fp64": "float64",
+    "double": "float64",
+    "fp32": "float32",
+    "float": "float32",
+    "fp16": "float16",
+    "half": "float16",
+}
+"""Names of floating types that libraries use, and torch's for them."""
+
+
 def _check_method(by: object) -> None:
     if by is not None and by not in get_args(Method):
         hint = f"it is one of {', '.join(get_args(Method))}"
@@ -88,13 +99,13 @@ def dtype_policy(given: object) -> DTypePolicy:
     from ckpt_tool.ops.casts import dtype_named
 
     try:
-        found = dtype_named(text, "--dtype")
+        found = dtype_named(SHORT.get(text, text), "--dtype")
     except OpError:
         found = None
     if found is None or not found.is_floating:
         names = " ".join(dtype.value for dtype in DType if dtype.is_floating)
         fact = f"`{given}` is neither `target`, `source`, nor a floating type ({names})"
-        raise InputError("--dtype", fact, "torch's names are taken too, as bfloat16")
+        raise InputError("--dtype", fact, "other names are bfloat16, fp16, half and such")
     return found
 
 

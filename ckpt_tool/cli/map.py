@@ -172,6 +172,7 @@ def map_(
         raise InputError(
             "--in-place", "writes no other file", "leave out -o, --to and --max-shard-size"
         )
+    api.refuse_as_target(target, has_output=bool(output or in_place))
     kind = to.value if to else None
     form = api.form_of(whole, only_weights, also or (), fresh_optimizer or (), optimizer_order)
     with (
