@@ -53,6 +53,11 @@ class MappingOptions:
     min_confidence: float | None = None
     partial: bool = False
 
+    @property
+    def rest_stays(self) -> bool:
+        """Whether keys that nothing names are dropped and kept."""
+        return self.partial or self.expect is not None
+
     def __post_init__(self) -> None:
         for name in ("rules", "inline", "drop", "keep"):
             object.__setattr__(self, name, _texts(name, getattr(self, name)))

@@ -137,7 +137,7 @@ def map_(
         typer.Option(
             "--optimizer-order",
             metavar="MODEL",
-            help="The order of SOURCE's model, if SOURCE's keys are sorted: package:function.",
+            help="What has SOURCE's parameters in order: package.module:function, .pth, key list.",
         ),
     ] = None,
     force: Annotated[
@@ -182,7 +182,7 @@ def map_(
         if team and in_place:
             raise InputError("--in-place", "is for one process", "run it without torchrun")
         labels = (planned.source.path, planned.target_path) if json else planned.labels
-        names = plan_names(*labels, planned.rules, options.by)
+        names = plan_names(*labels, planned.rules, options.by, options.rest_stays)
         words = (
             *_output_words(output, shards, kind, in_place, force),
             *_writing_words(checksum, jobs),

@@ -88,7 +88,7 @@ class PlanReport(Plan):
     def _repr_html_(self) -> str:
         from ckpt_tool.report.notebook.reprs import plan_html
 
-        return plan_html(self)
+        return plan_html(self, self.names.rest_stays)
 
     def __repr__(self) -> str:
         return f"PlanReport({', '.join(f'{count} {kind}' for kind, count in self.counts.items())})"
@@ -235,7 +235,7 @@ def plan(
     """
     options = options_from(rules, drop, keep, by, partial, expect, dtypes, params, min_confidence)
     with plan_checkpoint(source, target, options) as planned:
-        names = plan_names(*planned.labels, planned.rules, by)
+        names = plan_names(*planned.labels, planned.rules, by, options.rest_stays)
         made = _checked(planned, options)
         plain = {each.name: getattr(made, each.name) for each in fields(Plan)}
         return PlanReport(**plain, sides=(source, target), options=options, names=names)

@@ -27,9 +27,9 @@ def outside_of(
     """What both files hold outside of their state dicts, or None where nothing is there twice; and
     in words what is compared with nothing.
 
-    Two state dicts of one file have nothing outside that could differ. An optimizer, averaged weights and the like count as a whole: what of these both sides have is
+    An optimizer, averaged weights and the like count as a whole: what of these both sides have is
     compared key by key. Where patterns chose among the keys of the state dicts, nothing else is
-    compared.
+    compared, and of two state dicts of one file nothing is to be told.
     """
     if _are_parts_of_one(source, target):
         return None, ()
