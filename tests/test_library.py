@@ -129,6 +129,16 @@ def test_sides_may_be_in_memory(files):
     assert ckpt_tool.diff("source.pth", files, values=True).identical
 
 
+def test_the_report_of_a_load_explains_as_a_plan_does():
+    model, source = nn.Linear(4, 2), {"head.weight": torch.ones(2, 4)}
+    options = {"rules": ["head.** -> **"], "keep": "bias"}
+    report = ckpt_tool.load_into(model, source, **options)
+    for key in ("weight", "head.weight", "bias"):
+        assert report.explain(key) == ckpt_tool.plan(source, model, **options).explain(key)
+    with pytest.raises(ckpt_tool.InputError, match="`hd` is a key of neither side"):
+        report.explain("hd")
+
+
 def test_a_plan_prints_explains_applies_and_writes(files):
     plan = ckpt_tool.plan("source.pth", "target.pth", **RULES)
     assert repr(plan) == "PlanReport(2 mapped, 1 kept, 1 dropped)"

@@ -15,7 +15,7 @@ COUNTERS = re.compile(r"(^|\.)num_batches_tracked$")
 """
 
 COMPUTED = re.compile(
-    r"(^|\.)(position_ids|token_type_ids|inv_freq|freqs_cis|relative_position_index|relative_coords_table|attn_mask|causal_mask|"
+    r"(^|\.)(position_ids|token_type_ids|inv_freq|freqs_(cis|cos|sin)|rope\.freqs|relative_position_index|relative_coords_table|attn_mask|causal_mask|"
     r"masked_bias|cos_cached|sin_cached|rotary_emb\.\w+|rotary_pos_emb\.\w+)$"
 )
 """Buffers that modules compute from their sizes."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ckpt_tool.api.next_steps.refused import way_on, with_next
     from ckpt_tool.api.next_steps.unverified import way_to_verify
     from ckpt_tool.api.options import DTypePolicy, Format, MappingOptions, Method, dtype_policy
-    from ckpt_tool.api.outputs import map_checkpoint, rename, verify, write
+    from ckpt_tool.api.outputs import map_checkpoint, refuse_as_target, rename, verify, write
     from ckpt_tool.api.planning import Planned, plan_checkpoint
     from ckpt_tool.api.remarks.hints import diff_hints
     from ckpt_tool.api.rule_files import (
@@ -50,8 +50,9 @@ __all__ = [
     "draft", "dtype_policy", "expected_bytes",
     "files_read", "filtered", "find_rules", "form_of", "import_mapping", "invert", "load_into",
     "map_checkpoint", "mapping_folders", "mappings", "open_side", "open_target", "plan_checkpoint",
-    "read_rules", "rename", "rules_schema", "shipped_mappings", "shipped_of", "suggest_rules",
-    "verify", "way_on", "way_on_from", "way_to_verify", "with_next", "write", "write_text",
+    "read_rules", "refuse_as_target", "rename", "rules_schema", "shipped_mappings", "shipped_of",
+    "suggest_rules", "verify", "way_on", "way_on_from", "way_to_verify", "with_next", "write",
+    "write_text",
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {
@@ -66,7 +67,7 @@ __getattr__ = bind_on_use(__name__, {
     "next_steps.answered": "after_check after_diff after_mappings after_suggestion",
     "next_steps.unverified": "way_to_verify",
     "planning": "Planned plan_checkpoint",
-    "outputs": "map_checkpoint rename verify write",
+    "outputs": "map_checkpoint refuse_as_target rename verify write",
     "rule_files": "find_rules mapping_folders read_rules rules_schema shipped_mappings",
     "shipped": "ShippedMapping mappings",
     "sides": "files_read open_side open_target",

@@ -204,7 +204,7 @@ def _matching(
     keys: Iterable[str],
     nothing: str = "no key of either side",
 ) -> set[str]:
-    from ckpt_tool.keys import Matcher, PatternError, nearest, parse
+    from ckpt_tool.keys import Matcher, PatternError, meant_note, parse
 
     found: set[str] = set()
     for pattern in patterns:
@@ -214,11 +214,8 @@ def _matching(
             raise InputError(option, f"`{pattern}`: {error.message}") from None
         matching = {key for key in keys if matcher.match(key) is not None}
         if not matching:
-            near = nearest(pattern, list(keys))
             raise InputError(
-                option,
-                f"`{pattern}` matches {nothing}",
-                f"nearest key: {near}" if near else None,
+                option, f"`{pattern}` matches {nothing}", meant_note(pattern, list(keys))
             )
         found |= matching
     return found

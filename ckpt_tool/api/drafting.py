@@ -125,7 +125,7 @@ def _with_rest(rules: RuleSet, options: MappingOptions) -> RuleSet:
     """The rules, or what was named besides another way of mapping; all that nothing names stays,
     where that is wished.
     """
-    if not options.partial and options.expect is None:
+    if not options.rest_stays:
         return rules
     return replace(rules, rest_source="drop", rest_target="keep")
 

@@ -53,6 +53,11 @@ class MappingOptions:
     min_confidence: float | None = None
     partial: bool = False
 
+    @property
+    def rest_stays(self) -> bool:
+        """Whether keys that nothing names are dropped and kept."""
+        return self.partial or self.expect is not None
+
     def __post_init__(self) -> None:
         for name in ("rules", "inline", "drop", "keep"):
             object.__setattr__(self, name, _texts(name, getattr(self, name)))
@@ -66,6 +71,17 @@ class MappingOptions:
         for name, number in {"expect": self.expect, **self.params}.items():
             _check_number(name, number)
         check_confidence(self.min_confidence)
+
+
+SHORT = {
+    "fp64": "float64",
+    "double": "float64",
+    "fp32": "float32",
+    "float": "float32",
+    "fp16": "float16",
+    "half": "float16",
+}
+"""Names of floating types that libraries use, and torch's for them."""
 
 
 def _check_method(by: object) -> None:
@@ -88,13 +104,13 @@ def dtype_policy(given: object) -> DTypePolicy:
     from ckpt_tool.ops.casts import dtype_named
 
     try:
-        found = dtype_named(text, "--dtype")
+        found = dtype_named(SHORT.get(text, text), "--dtype")
     except OpError:
         found = None
     if found is None or not found.is_floating:
         names = " ".join(dtype.value for dtype in DType if dtype.is_floating)
         fact = f"`{given}` is neither `target`, `source`, nor a floating type ({names})"
-        raise InputError("--dtype", fact, "torch's names are taken too, as bfloat16")
+        raise InputError("--dtype", fact, "other names are bfloat16, fp16, half and such")
     return found
 
 

@@ -186,6 +186,21 @@ def refuse_address(path: str) -> None:
         )
 
 
+def refuse_as_target(path: str | None, has_output: bool) -> None:
+    """Raises InputError for what stands in a target's place, is not there, and has the name of an
+    output, where no other output is given.
+    """
+    from ckpt_tool.api.next_steps.commands import SUFFIXES
+
+    if path is None or has_output:
+        return
+    location = split_fragment(path)[0]
+    is_named = os.path.splitext(location)[1].lower() in SUFFIXES
+    if is_named and not is_address(path) and not os.path.lexists(location):
+        hint = f"a target exists already; an output is given with `-o {path}`"
+        raise InputError(path, "no such file", hint)
+
+
 def _fetch(plan: Plan, planned: Planned) -> None:
     """Brings what the plan reads here, where it lies elsewhere, before anything is written."""
     if isinstance(planned.source, Checkpoint):

@@ -49,8 +49,11 @@ def mappings(
     """
     if source is None and target is None:
         return [listed for listed, _ in _all()]
-    if isinstance(source, str) and target is None and not os.path.exists(source):
-        return [listed for listed, _ in _all() if _speaks_of(listed, source)]
+    if isinstance(source, str) and target is None:
+        found = [listed for listed, _ in _all() if _speaks_of(listed, source)]
+        # A folder may have the name of a network: a single word is a word.
+        if found or not os.path.exists(source):
+            return found
     if source is None or target is None:
         raise InputError(
             "mappings", "takes a source and a target, or a word to search for, or nothing"

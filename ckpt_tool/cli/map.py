@@ -137,7 +137,7 @@ def map_(
         typer.Option(
             "--optimizer-order",
             metavar="MODEL",
-            help="The order of SOURCE's model, if SOURCE's keys are sorted: package:function.",
+            help="What has SOURCE's parameters in order: package.module:function, .pth, key list.",
         ),
     ] = None,
     force: Annotated[
@@ -172,6 +172,7 @@ def map_(
         raise InputError(
             "--in-place", "writes no other file", "leave out -o, --to and --max-shard-size"
         )
+    api.refuse_as_target(target, has_output=bool(output or in_place))
     kind = to.value if to else None
     form = api.form_of(whole, only_weights, also or (), fresh_optimizer or (), optimizer_order)
     is_shown = not (quiet or json)
@@ -184,7 +185,7 @@ def map_(
         if team and in_place:
             raise InputError("--in-place", "is for one process", "run it without torchrun")
         labels = (planned.source.path, planned.target_path) if json else planned.labels
-        names = plan_names(*labels, planned.rules, options.by)
+        names = plan_names(*labels, planned.rules, options.by, options.rest_stays)
         words = (
             *_output_words(output, shards, kind, in_place, force),
             *_writing_words(checksum, jobs),

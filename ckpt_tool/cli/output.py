@@ -2,7 +2,6 @@
 
 import codecs
 import os
-import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from io import TextIOWrapper
 from typing import TextIO
 
 from ckpt_tool.cli.options import Color
+from ckpt_tool.cli.parts.guessing import said_of
 from ckpt_tool.cli.parts.os_errors import os_error
 from ckpt_tool.errors import CkptError, InputError, OutputError, RuleError
 from ckpt_tool.formats.remote.addresses import shown, without_secrets
@@ -18,8 +18,6 @@ from ckpt_tool.report.parts.problems import error_text, next_line
 from ckpt_tool.report.parts.style import PLAIN, Style, in_encoding, safe
 
 YES, NO, NO_ANSWER = 0, 1, 2
-_NO_COMMAND = re.compile(r"no such command '(.+?)'\.?$")
-_EXTRA = re.compile(r"unexpected extra argument(?:s|\(s\))? \((\S+)\)")
 MIN_WIDTH = 40
 """Columns that a terminal has at least; a narrower one breaks lines itself."""
 USUAL_WIDTH = 80
@@ -192,30 +190,10 @@ def _misused(error: Exception, message: str) -> int:
         print_note(f"{context.get_usage()}\nTry '{context.command_path} -h' for help.\n")
     style = Style(_are_messages_coloured(sys.argv))
     fact = (message[:1].lower() + message[1:]).rstrip(".")
-    hint = _meant(fact, [one.name for one in context.command.params] if context else [])
-    print_note(f"{style.paint('error', 'red')}: {safe(fact)}{hint}")
+    options = [one.name for one in context.command.params] if context else []
+    said = said_of(fact, options, list(getattr(context and context.command, "commands", ())))
+    print_note(f"{style.paint('error', 'red')}: {said}")
     return NO_ANSWER
-
-
-def _meant(fact: str, options: Sequence[str]) -> str:
-    """What a word that stands where none belongs was probably meant for."""
-    if found := _NO_COMMAND.match(fact):
-        return _command_for(found[1])
-    found = _EXTRA.search(fact)
-    extra = found[1] if found else ""
-    if extra.endswith((".yaml", ".yml")) and "rules" in options:
-        return f"; rules are given with `--rules {safe(extra)}`"
-    if extra and "in_place" in options:  # map's own
-        return f"; the output is given with `-o {safe(extra)}`"
-    return ""
-
-
-def _command_for(word: str) -> str:
-    """What to say of a word that is a file, and no command."""
-    if not os.path.lexists(word.partition("#")[0]):
-        return ""
-    verb = "check" if word.endswith((".yaml", ".yml")) else "show"
-    return f"; did you mean `ckpt {verb} {safe(word)}`?"
 
 
 def _point_to_traceback(error: CkptError, is_shown: bool) -> None:

@@ -92,6 +92,7 @@ def plan(
             *((planned.source.path, planned.target_path) if json else planned.labels),
             planned.rules,
             options.by,
+            options.rest_stays,
         )
         if planned.plan is None:
             _check_asked(why or (), planned)
@@ -102,7 +103,7 @@ def plan(
             from ckpt_tool.report.page.plan import plan_page, refused_page
 
             if planned.plan:
-                page = plan_page(planned.plan, names, closing_text(planned.plan))
+                page = plan_page(planned.plan, names, closing_text(planned.plan, names.rest_stays))
             else:
                 page = refused_page(planned, names, onwards.command)
             write_page(html, page, quiet)
@@ -149,4 +150,4 @@ def _show(plan: "Plan", names: "PlanNames", name: str, style: "Style") -> None:
         return
     from ckpt_tool.report.tables.plan import plan_table
 
-    show_table(plan_table(plan, style), name, closing_text(plan))
+    show_table(plan_table(plan, style), name, closing_text(plan, names.rest_stays))

@@ -40,9 +40,9 @@ class Written:
 
     `sha256` has the digest of each file by its name, where that was asked for; `shards` are the
     names of the files in the folder `path`, none for a single file. `in_place`: the file
-    was there before and got new names. `is_whole`: it is a training checkpoint, with everything
-    that the source has `beside` the weights, but for what is `left`. `notes` say what else is to be
-    known.
+    was there before, and `renamed` of its tensors got new names. `is_whole`: it is a training
+    checkpoint, with everything that the source has `beside` the weights, but for what is `left`.
+    `notes` say what else is to be known.
     """
 
     path: str
@@ -57,6 +57,7 @@ class Written:
     beside: tuple[LeftBehind, ...] = ()
     left: tuple[LeftBehind, ...] = ()
     notes: tuple[str, ...] = ()
+    renamed: int = 0
 
 
 def output_format(path: str, asked: str | None = None) -> str:

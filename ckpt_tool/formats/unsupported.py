@@ -75,6 +75,9 @@ def refuse_foreign(file: SourceFile, head: bytes) -> None:
             raise FormatError(file.path, fact, hint)
     _refuse_texts(file, text.lstrip()[:200].lower())
     _refuse_rules(file, text)
+    if file.path.endswith(".py"):
+        hint = "a model that it builds is a target, as `package.module:function`"
+        raise FormatError(file.path, "is Python code, not a checkpoint", hint)
     _refuse_models(file, head)
     _refuse_cut_safetensors(file, head)
     if _is_zero(head) and not _PART_OF_TENSORFLOW.search(file.path):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         with_numbers,
     )
     from ckpt_tool.keys.quoting import can_be_word, quote
+    from ckpt_tool.keys.wider import meant_note, wider_note
 
 __all__ = [
     "Binding",
@@ -45,12 +46,14 @@ __all__ = [
     "Text",
     "can_be_word",
     "fold",
+    "meant_note",
     "nearest",
     "outline",
     "pair",
     "parse",
     "quote",
     "render",
+    "wider_note",
     "with_numbers",
 ]  # fmt: skip
 
@@ -61,4 +64,5 @@ __getattr__ = bind_on_use(__name__, {
     "parsing": "parse",
     "pattern": "Choice Hole Number Pattern PatternError Rest Star Text with_numbers",
     "quoting": "can_be_word quote",
+    "wider": "meant_note wider_note",
 })  # fmt: skip

@@ -54,6 +54,21 @@ class LoadReport(Loaded):
 
         return load_html(self, counts_line(self))
 
+    @speaks_python
+    def explain(self, key: str) -> str:
+        """Where the tensor of one key came from, or went to, and by which rule. Raises InputError
+        for a key of neither side.
+
+        >>> import ckpt_tool, torch
+        >>> model, source = torch.nn.Linear(4, 2), {"head.weight": torch.ones(2, 4)}
+        >>> report = ckpt_tool.load_into(model, source, rules="head.** -> **", keep="bias")
+        >>> print(report.explain("bias"))
+        target bias (F32 2) keeps its own value
+        """
+        from ckpt_tool.library.mapping import explained
+
+        return explained(self.plan, key)
+
     def to_json(self) -> str:
         """All of it as one line of JSON, with each step as `ckpt plan --json` has it."""
         return to_json(load_json(self))

@@ -21,6 +21,7 @@ from ckpt_tool.api import (
 )
 from ckpt_tool.engine import Written
 from ckpt_tool.errors import InputError, RuleError
+from ckpt_tool.library.notebook import PrintedInNotebooks
 from ckpt_tool.library.options import options_from
 from ckpt_tool.library.words import in_python, speaks_python
 from ckpt_tool.mapping import Plan
@@ -43,8 +44,16 @@ if TYPE_CHECKING:
     from ckpt_tool.training.optimizers.state import OptimizerState
 
 
+def explained(plan: Plan, key: str) -> str:
+    """Why one key of either side goes where it goes. Raises InputError for a key of neither."""
+    lines = why_text(plan, key)
+    if not lines:
+        raise unknown_key(plan.source, plan.target, key, "explain")
+    return in_python("\n".join(lines))
+
+
 @dataclass(frozen=True, slots=True, repr=False)
-class MapReport(Written):
+class MapReport(PrintedInNotebooks, Written):
     """The checkpoint that was written; `print()` shows it as `ckpt map` does. `plan` says what
     became of every key.
     """
@@ -79,7 +88,7 @@ class PlanReport(Plan):
     def _repr_html_(self) -> str:
         from ckpt_tool.report.notebook.reprs import plan_html
 
-        return plan_html(self)
+        return plan_html(self, self.names.rest_stays)
 
     def __repr__(self) -> str:
         return f"PlanReport({', '.join(f'{count} {kind}' for kind, count in self.counts.items())})"
@@ -93,10 +102,7 @@ class PlanReport(Plan):
         >>> print(plan.explain("net.weight"))
         source net.weight (F32 2) goes to weight, by rules:1 `net.** -> **`
         """
-        lines = why_text(self, key)
-        if not lines:
-            raise unknown_key(self.source, self.target, key, "explain")
-        return in_python("\n".join(lines))
+        return explained(self, key)
 
     @speaks_python
     def apply(self, source: Given) -> dict[str, torch.Tensor]:
@@ -229,7 +235,7 @@ def plan(
     """
     options = options_from(rules, drop, keep, by, partial, expect, dtypes, params, min_confidence)
     with plan_checkpoint(source, target, options) as planned:
-        names = plan_names(*planned.labels, planned.rules, by)
+        names = plan_names(*planned.labels, planned.rules, by, options.rest_stays)
         made = _checked(planned, options)
         plain = {each.name: getattr(made, each.name) for each in fields(Plan)}
         return PlanReport(**plain, sides=(source, target), options=options, names=names)

@@ -65,7 +65,7 @@ class SuggestReport(Suggestion):
         return f"SuggestReport({rules}, {mapped} mapped, {unknown} ambiguous{open_})"
 
 
-class MappingsReport(tuple[ShippedMapping, ...]):
+class MappingsReport(PrintedInNotebooks, tuple[ShippedMapping, ...]):
     """Shipped mappings; `print()` shows them as `ckpt mappings` does."""
 
     __slots__ = ()

@@ -88,7 +88,8 @@ def resolve_params(
             problems.append(Problem("unset-param", message, param.where))
             continue
         if number is None:
-            problems.append(_unresolved(param, catalog))
+            is_missing = param.of_target and target is None
+            problems.append(_unresolved(param, None if is_missing else catalog))
         else:
             numbers[param.name] = number
     return numbers, [*problems, *_unknown(rules, params)]
@@ -171,22 +172,31 @@ def _config_value(config: Mapping[str, object], key: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _unresolved(param: Param, catalog: Mapping[str, TensorInfo]) -> Problem:
+def _unresolved(param: Param, catalog: Mapping[str, TensorInfo] | None) -> Problem:
+    """The problem of a parameter that is in no place; None for a target that was not given."""
     ways = [f"`--set {param.name}=…`"]
     ways += [
         f"`{key}` in a config.json or params.json beside the source" for key in param.config_keys
     ]
+    is_measured = param.dimension is not None or param.count is not None
+    if catalog is None and is_measured:
+        ways.append("a target, in which it is measured")
     notes = [f"give it by {' or '.join(ways)}"]
+    if catalog is not None:
+        notes += _not_measured(param, catalog)
+    if param.formula:
+        notes.append(f"`{param.formula.text}` needs params that have no number themselves")
+    return Problem("unset-param", f"`{param.name}` has no number", param.where, tuple(notes))
+
+
+def _not_measured(param: Param, catalog: Mapping[str, TensorInfo]) -> Iterator[str]:
     side = "target" if param.of_target else "source"
     if param.dimension:
         key, axis = param.dimension
         has = f"has no dimension {axis}" if key in catalog else f"is no key of the {side}"
-        notes.append(f"`{key}` {has}")
+        yield f"`{key}` {has}"
     if param.count:
-        notes.append(f"`{param.count.pattern}` matches no key of the {side}")
-    if param.formula:
-        notes.append(f"`{param.formula.text}` needs params that have no number themselves")
-    return Problem("unset-param", f"`{param.name}` has no number", param.where, tuple(notes))
+        yield f"`{param.count.pattern}` matches no key of the {side}"
 
 
 Part = TypeVar("Part", Rule, Selector)

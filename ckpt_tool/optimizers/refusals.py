@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from ckpt_tool.errors import Location, Problem, RuleError
 from ckpt_tool.frozen import frozen
-from ckpt_tool.keys import Matcher, PatternError, fold, nearest, parse
+from ckpt_tool.keys import Matcher, PatternError, fold, meant_note, parse
 from ckpt_tool.mapping.plan import Step
 from ckpt_tool.tensors import counted
 
@@ -59,8 +59,8 @@ def matching_any(patterns: Sequence[str], keys: Sequence[str]) -> frozenset[str]
             continue
         matched = [key for key in keys if matcher.match(key) is not None]
         if not matched:
-            near = nearest(pattern, keys)
-            notes = (f"nearest: {near}",) if near else ()
+            note = meant_note(pattern, keys)
+            notes = (note,) if note else ()
             message = f"`{pattern}` matches no parameter of the target's optimizer"
             problems.append(Problem("dead-rule", message, None, notes))
         found.update(matched)

@@ -22,6 +22,7 @@ def inverse_text(inverted: InvertedRules, style: Style = PLAIN) -> str:
         return "\n".join(
             [*lines, f"{plural(stuck, 'rule')} can't be inverted; {exact} can, exactly"]
         )
+    lines += _measured(inverted)
     others = f", {len(notable)} with the verdicts above" if notable else ""
     return "\n".join([*lines, f"{plural(exact, 'rule')} inverted exactly{others}"])
 
@@ -37,6 +38,13 @@ def _not_put_back(inverted: InvertedRules) -> Iterator[str]:
     if inverted.kept:
         what = "the target's own keys come along where a rule matches them"
         yield f"{what}: {_some(inverted.kept)}"
+
+
+def _measured(inverted: InvertedRules) -> Iterator[str]:
+    """What the inverse needs to be given."""
+    if names := inverted.measured:
+        sets = " ".join(f"--set {safe(name)}=…" for name in names)
+        yield f"needs a target, in which it measures {_some(names)}; without one: {sets}"
 
 
 def _some(patterns: Sequence[str]) -> str:
@@ -62,4 +70,5 @@ def inverse_json(inverted: InvertedRules) -> dict[str, object]:
         "stripped": list(inverted.stripped),
         "dropped": list(inverted.dropped),
         "kept": list(inverted.kept),
+        "measured": list(inverted.measured),
     }

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from ckpt_tool.comparing import READABLE, Diff, Entry, Uncompared
 from ckpt_tool.keys import fold, outline, quote
 from ckpt_tool.keys.folding.pairs import spelt
+from ckpt_tool.report.parts.sizes import sizes_of
 from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, plural, safe, size_text
 from ckpt_tool.report.parts.table import Row, columns, table
 from ckpt_tool.report.parts.value_differences import (
@@ -155,7 +156,8 @@ def folded(
     """Patterns with their keys; without folding, the keys as they are."""
     if not style.is_folded:
         return [(key, (key,)) for key in entries]
-    labels = {key: _label(entry) for key, entry in entries.items()}
+    sizes = sizes_of(entry for entry in entries.values() if entry.kind == "value")
+    labels = {key: (_label(entry), sizes.get(key)) for key, entry in entries.items()}
     # A shape or a dtype that changed everywhere is one fact; what is new, gone or other has parts.
     is_one_fact = next(iter(entries.values())).kind in ("shape", "dtype") and not any(
         entry.values for entry in entries.values()
@@ -265,7 +267,9 @@ def closing_text(diff: Diff) -> str:
         return f"{text}: within the tolerance"
     if diff.beside is not None:
         text += f"; {_counts_beside(diff.beside)} beside the state dict"
-    return text if diff.differs or not diff.is_whole else f"{text}: {_verdict(diff)}"
+    text = text if diff.differs or not diff.is_whole else f"{text}: {_verdict(diff)}"
+    is_silent = diff.compared_values or not counts["same"]
+    return text if is_silent else f"{text}; values were not compared"
 
 
 def _counts_beside(beside: Diff) -> str:

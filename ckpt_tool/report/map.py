@@ -38,12 +38,9 @@ def written_text(
     lines += [f"{digest}  {safe(name)}" for name, digest in written.sha256.items()]
     files = f" in {plural(len(written.shards), 'file')}" if written.shards else ""
     if written.in_place:
-        return "\n".join(
-            [
-                *lines,
-                f"renamed {plural(written.tensors, 'tensor')} in {safe(written.path)}, in place",
-            ]
-        )
+        some = f"{written.renamed:,} of " if written.renamed < written.tensors else ""
+        count = f"{some}{plural(written.tensors, 'tensor')}"
+        return "\n".join([*lines, f"renamed {count} in {safe(written.path)}, in place"])
     return "\n".join(
         [
             *lines,

@@ -18,16 +18,20 @@ from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 from ckpt_tool.wording import named
 
 MAX_FOLDS = 8
+REST = "what nothing names is kept or dropped, too, as --partial or --expect says"
 
 
 @frozen
 class PlanNames:
-    """What the two sides and the rules are called; `rules` is empty for other ways of mapping."""
+    """What the two sides and the rules are called; `rules` is empty for other ways of mapping.
+    `rest_stays` where what nobody names is kept and dropped, too.
+    """
 
     source: str
     target: str | None
     rules: tuple[str, ...] = ()
     by: str = "rules"
+    rest_stays: bool = False
 
 
 def plan_text(plan: Plan, names: PlanNames, style: Style = PLAIN) -> str:
@@ -40,15 +44,18 @@ def plan_text(plan: Plan, names: PlanNames, style: Style = PLAIN) -> str:
         "\n".join(_rest(plan, style)),
     ]
     blocks.append("\n".join(f"note: {safe(note)}" for note in plan.notes))
-    return "\n\n".join([block for block in blocks if block] + [closing_text(plan)])
+    return "\n\n".join(
+        [block for block in blocks if block] + [closing_text(plan, names.rest_stays)]
+    )
 
 
-def closing_text(plan: Plan) -> str:
-    """How many keys are mapped, kept and dropped."""
+def closing_text(plan: Plan, rest_stays: bool = False) -> str:
+    """How many keys are mapped, kept and dropped; and that nobody had to name these, where so."""
     counts = plan.counts
+    is_named = not (rest_stays and (counts["kept"] or counts["dropped"]))
     return (
-        f"{counts['mapped']:,} mapped, {counts['kept']:,} kept, {counts['dropped']:,} "
-        "dropped; every key of both sides is accounted for"
+        f"{counts['mapped']:,} mapped, {counts['kept']:,} kept, {counts['dropped']:,} dropped; "
+        f"{'every key of both sides is accounted for' if is_named else REST}"
     )
 
 
@@ -216,10 +223,14 @@ def step_json(step: Step) -> dict[str, object]:
 
 
 def plan_names(
-    source: str, target: str | None, rules: RuleSet | None, by: str | None = None
+    source: str,
+    target: str | None,
+    rules: RuleSet | None,
+    by: str | None = None,
+    rest_stays: bool = False,
 ) -> PlanNames:
     """What the sides and the rules of a plan are called."""
-    return PlanNames(source, target, rules.files if rules else (), by or "name")
+    return PlanNames(source, target, rules.files if rules else (), by or "name", rest_stays)
 
 
 def unknown_key(

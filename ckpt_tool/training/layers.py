@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError, Problem, RuleError
-from ckpt_tool.keys import Matcher, PatternError, parse
+from ckpt_tool.keys import Matcher, PatternError, parse, wider_note
 
 if TYPE_CHECKING:
     from torch import nn
@@ -178,9 +178,8 @@ def _by_patterns(names: Sequence[str], patterns: Sequence[str]) -> dict[str, str
     for text in patterns:
         matches = list(_matches(_parsed(text), names))
         if not matches:
-            raise RuleError(
-                [Problem("dead-rule", f"`{text}` matches no parameter of the model", None)]
-            )
+            note, message = wider_note(text, names), f"`{text}` matches no parameter of the model"
+            raise RuleError([Problem("dead-rule", message, None, (note,) if note else ())])
         for numbers, name in sorted(matches, key=lambda match: match[0]):
             found.setdefault(name, _filled(text, numbers))
     return found

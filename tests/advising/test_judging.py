@@ -40,6 +40,7 @@ SAFE = {
     "counters that old files lack": (BODY, [*BODY, "a.bn.num_batches_tracked - I64"]),
     "counters that a target lacks": ([*BODY, "a.bn.num_batches_tracked - I64"], BODY),
     "buffers that modules compute": ([*BODY, "b.0.position_ids 1x7 I64", "b.1.rotary_emb.inv_freq 4"], BODY),
+    "the rotations of Meta's Llama": (BODY, [*BODY, "rope.freqs 4"]),
     "observers": ([*BODY, "a.conv.weight_fake_quant.scale 1", "a.activation_post_process.min_val -"], BODY),
     "an average under flat names": ([*BODY, *(f"ema_{line.replace('.', '_')}" for line in BODY)], BODY),
     "an average in a module of its own": ([*BODY, *(f"ema.{line}" for line in BODY)], BODY),

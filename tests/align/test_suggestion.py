@@ -18,9 +18,9 @@ def test_a_rule_stands_below_how_sure_it_is():
 
 
 def test_what_is_dropped_and_kept_is_a_comment_where_that_is_left_to_a_person():
-    assert "\ndrop:  # no tensor of the target\n  - x.*\nkeep:" in suggestion().text
+    assert "\ndrop:  # the target has no place for these\n  - x.*\nkeep:" in suggestion().text
     left = suggestion(doubts=("half of it",)).text
-    assert "\n# drop:  # no tensor of the target\n#   - x.*\n" in left
+    assert "\n# drop:  # the target has no place for these\n#   - x.*\n" in left
     assert left.endswith("# undecided: half of it\n")
 
 

@@ -1,6 +1,7 @@
 """Bad input: one clear line on stderr that names the file, exit status 2, nothing lost."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -134,13 +135,16 @@ def test_an_interrupt_before_the_command_has_begun_leaves_no_traceback():
     assert (ran.returncode, ran.stderr) == (130, b"")
 
 
+COMMANDS = "show, diff, check, suggest, plan, map, verify, mappings, trace, lint, scan, textconv"
+
+
 @pytest.mark.parametrize(
     ("line", "usage", "said"),
     [
         ("show", "show [OPTIONS] A", "missing argument 'A'"),
         ("trace", "trace [OPTIONS] A [B]", "missing argument 'A'"),
         ("diff a b --bad", "diff [OPTIONS] A B", "no such option: --bad"),
-        ("nope", "[OPTIONS] COMMAND [ARGS]...", "no such command 'nope'"),
+        ("nope", "[OPTIONS] COMMAND [ARGS]...", f"no such command 'nope'; the commands are {COMMANDS}"),
     ],
 )
 def test_a_command_line_that_is_not_understood_is_an_error_as_all_others(line, usage, said):
@@ -206,6 +210,14 @@ def test_files_in_the_wrong_place_are_told_theirs(tmp_path, line, said):
         ("show netwrk", "error: netwrk: no such file; did you mean network.pth?"),
         ("a.pth", "error: no such command 'a.pth'; did you mean `ckpt show a.pth`?"),
         ("det.yaml", "error: no such command 'det.yaml'; did you mean `ckpt check det.yaml`?"),
+        ("map a.pth new.safetensors -e '**->**'", "error: new.safetensors: no such file; a target exists already; an output is given with `-o new.safetensors`"),
+        ("map a.pth -o b.pth -e det.yaml", "= a rule file is given with `--rules det.yaml`"),
+        ("show nets.py", "error: nets.py: is Python code, not a checkpoint; a model that it builds is a target, as `package.module:function`"),
+        ("ls a.pth", f"error: no such command 'ls'; did you mean `ckpt show`? the commands are {COMMANDS}"),
+        ("compare a.pth a.pth", f"error: no such command 'compare'; did you mean `ckpt diff`? the commands are {COMMANDS}"),
+        ("help diff", f"error: no such command 'help'; did you mean `ckpt --help`? the commands are {COMMANDS}"),
+        ("version", f"error: no such command 'version'; did you mean `ckpt --version`? the commands are {COMMANDS}"),
+        ("shwo a.pth", f"error: no such command 'shwo'; did you mean `ckpt show`? the commands are {COMMANDS}"),
         ("diff a.pth a.pth --include none.**", "error: --include: `none.**` matches no key of either side"),
     ],
 )
@@ -213,8 +225,9 @@ def test_what_is_not_there_is_told_what_is_alike(tmp_path, line, said):
     torch.save({"a": torch.ones(2)}, tmp_path / "a.pth")
     for name in ("out.pth", "network.pth", "network.txt", "det.yaml"):
         (tmp_path / name).write_text("")
-    ran = ckpt(*line.split(), cwd=tmp_path)
-    assert ran.status == 2
+    (tmp_path / "nets.py").write_text("import torch\n")
+    ran = ckpt(*shlex.split(line), cwd=tmp_path)
+    assert ran.status == (1 if "-e det.yaml" in line else 2)
     assert ran.err.splitlines()[-1].endswith(said)
 
 
@@ -223,5 +236,12 @@ def test_types_go_by_the_names_of_torch_too(tmp_path, name):
     torch.save({"a": torch.ones(2)}, tmp_path / "a.pth")
     assert ckpt("map", "a.pth", "-e", "** -> **", "--dtype", name, "-o", "out.pth", cwd=tmp_path).status == 0
     assert torch.load(tmp_path / "out.pth")["a"].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("fp16", torch.float16), ("half", torch.float16), ("fp32", torch.float32), ("float", torch.float32), ("FP64", torch.float64)])
+def test_types_go_by_the_short_names_of_libraries(tmp_path, name, dtype):
+    torch.save({"a": torch.ones(2).bfloat16()}, tmp_path / "a.pth")
+    assert ckpt("map", "a.pth", "-e", "** -> **", "--dtype", name, "-o", "out.pth", cwd=tmp_path).status == 0
+    assert torch.load(tmp_path / "out.pth")["a"].dtype == dtype
     ran = ckpt("map", "a.pth", "-e", "** -> **", "--dtype", "int64", "-o", "no.pth", cwd=tmp_path)
     assert (ran.status, "nor a floating type" in ran.err) == (2, True)

@@ -23,3 +23,14 @@ def test_a_pair_that_nothing_accounts_for(story, tmp_path):
     ran = ckpt("mappings", tmp_path / "keys.txt", "detector.pth", cwd=story)
     assert (ran.status, ran.out) == (1, "no shipped mapping accounts for these two\n")
     assert ckpt("mappings", "resnet50.pth", cwd=story).status == 2
+
+
+def test_a_word_is_searched_for_though_a_folder_has_its_name(tmp_path):
+    elsewhere = ckpt("mappings", "llama")
+    (tmp_path / "llama").mkdir()
+    found = ckpt("mappings", "llama", cwd=tmp_path)
+    assert (found.status, found.out) == (0, elsewhere.out)
+    assert "llama_to_meta.yaml" in found.out
+    (tmp_path / "run-500").mkdir()
+    ran = ckpt("mappings", "run-500", cwd=tmp_path)
+    assert (ran.status, "a source and a target, or a word" in ran.err) == (2, True)

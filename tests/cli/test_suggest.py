@@ -25,9 +25,9 @@ SMALL = f"""\
 rules:
   # 0.99, 8 tensors: the same name behind `layers.` and `blocks.`
   - layers.{{i}}.** -> blocks.{{i}}.**
-drop:  # no tensor of the target
+drop:  # the target has no place for these
   - head.weight
-keep:  # nothing of the source goes here
+keep:  # the source has nothing for these
   - classifier.weight
 # {MISFIT}"""
 
@@ -252,7 +252,13 @@ def test_what_another_image_size_needs_stands_ready_in_the_draft(timm, tmp_path,
     ran = ckpt("suggest", "small.pth", "large.pth", "-o", "r.yaml", cwd=tmp_path)
     assert (ran.status, "hint: some lines of r.yaml are comments: uncomment those that are right\n" in ran.err) == (1, True)
     draft = (tmp_path / "r.yaml").read_text()
-    assert ckpt("plan", "small.pth", "large.pth", "-r", "r.yaml", cwd=tmp_path).status == 1
+    waiting = [number for number, line in enumerate(draft.splitlines(), 1) if re.match("# (drop:|keep:|fit:|  - )", line)]
+    for words in (("plan", "small.pth", "large.pth", "-r", "r.yaml"), ("check", "r.yaml", "small.pth", "large.pth")):
+        ran = ckpt(*words, cwd=tmp_path)
+        assert (ran.status, "next:" in ran.err) == (1, False), ran.err
+        (named,) = re.findall("hint: r.yaml leaves this to you: of its comments, uncomment what is right: lines ([0-9, -]+)", ran.err)
+        spans = [list(map(int, span.split("-"))) for span in named.strip().split(", ")]
+        assert [number for span in spans for number in range(span[0], span[-1] + 1)] == waiting
     (tmp_path / "ready.yaml").write_text(re.sub(r"(?m)^# (drop:|keep:|fit:|  - )", r"\1", draft))
     ran = ckpt("plan", "small.pth", "large.pth", "-r", "ready.yaml", cwd=tmp_path)
     assert ran.status == 0, ran.err

@@ -1,5 +1,6 @@
 """`ckpt verify`: what was written is proved, and what is wrong is named with its place."""
 
+import itertools
 import json
 import shlex
 
@@ -82,9 +83,10 @@ def test_tensors_that_differ_alike_are_one_line(tmp_path):
 
 SIDES = {
     "rules are missing": (("out.pth", "a.pth", "b.pth"), "hint: give the rules and options that out.pth was written with (-r, -e, --drop, …)"),
-    "sides are swapped": (("out.pth", "b.pth", "a.pth", "-r", "r.yaml"), "hint: the sides are swapped: the rules lead from a.pth to b.pth"),
-    "output is last": (("a.pth", "b.pth", "out.pth", "-r", "r.yaml"), "hint: the output comes first: a.pth seems to be what the rules are for"),
-}
+} | {
+    " ".join(order): ((*order, "-r", "r.yaml"), "hint: the order is OUT SOURCE TARGET: the rules lead from a.pth to the keys of out.pth")
+    for order in itertools.permutations(["out.pth", "a.pth", "b.pth"]) if order[1] != "a.pth"
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("slip", SIDES)
@@ -103,3 +105,23 @@ def test_forgotten_rules_and_swapped_sides_are_no_answer_and_lead_to_one(tmp_pat
     assert ckpt(*shlex.split(line.removeprefix("next: ckpt ")), cwd=tmp_path).status == 0
     report = json.loads(ckpt("verify", *arguments, "--json", cwd=tmp_path).out)
     assert (report["verified"], report["next"]) == (False, line.removeprefix("next: "))
+
+
+def test_an_order_of_files_that_nothing_tells_is_no_command(tmp_path):
+    torch.save({"a.w": torch.ones(2, 3)}, tmp_path / "a.pth")
+    for name in ("out", "init"):
+        torch.save({"b.w": torch.ones(2, 3)}, tmp_path / f"{name}.pth")
+    ran = ckpt("verify", "a.pth", "out.pth", "init.pth", "-e", "a.** -> b.**", cwd=tmp_path)
+    assert ran.status == 2
+    assert "hint: the order is OUT SOURCE TARGET: the rules lead from a.pth to the keys of " in ran.err
+    assert "next:" not in ran.err
+
+
+def test_keys_that_both_sides_have_are_mapped_by_a_last_rule(tmp_path):
+    torch.save({"a.w": torch.ones(2), "b.w": torch.ones(2)}, tmp_path / "one.pth")
+    for target, said in (([], "lets the others keep their names"), (["one.pth"], "maps the 1 key that both sides have under one name")):
+        words = ["one.pth", *target, "-e", "a.** -> a.**", "-o", "new.pth"]
+        ran = ckpt("map", *words, cwd=tmp_path)
+        assert (ran.status, f"= a last `-e '** -> **'` {said}" in ran.err) == (1, True), ran.err
+        assert "nearest key" not in ran.err
+        assert ckpt("map", *words[:-2], "-e", "** -> **", "-o", f"{len(target)}.pth", cwd=tmp_path).status == 0

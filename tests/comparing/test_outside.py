@@ -59,6 +59,12 @@ def test_all_the_same_is_identical(tmp_path):
     assert (ran.status, ran.out.splitlines()[-1]) == (0, "1 same; 1 the same beside the state dict: identical")
 
 
+def test_of_two_state_dicts_of_one_file_neither_holds_something_alone(tmp_path):
+    torch.save({"model": {"w": W}, "ema": {"w": W + 1}, "optimizer": {"m": W}, "epoch": 3}, tmp_path / "a.pth")
+    ran = ckpt("diff", "a.pth", "a.pth#ema", "--values", cwd=tmp_path)
+    assert (ran.status, "note:" in ran.out, ran.out.splitlines()[-1]) == (1, False, "0 same, 1 differ")
+
+
 def test_what_shards_hold_outside_of_their_state_dicts_is_compared(tmp_path):
     for folder, value in (("a", 1.0), ("b", 2.0)):
         (tmp_path / folder).mkdir()

@@ -41,12 +41,27 @@ def diffed(folder, *arguments):
 
 def test_a_folded_line_tells_the_worst_of_its_group(noisy):
     ran = diffed(noisy, "a.safetensors", "b.safetensors")
-    (line,) = [line.split() for line in ran.out.splitlines() if line.startswith("  ~")]
-    assert line[:3] == ["~", "l.{0..7}.weight", "8"]
+    line, other = [line.split() for line in ran.out.splitlines() if line.startswith("  ~")]
+    assert (line[:3], other[:2]) == (["~", "l.{1..7}.weight", "7"], ["~", "l.0.weight"])
     each = json.loads(diffed(noisy, "a.safetensors", "b.safetensors", "--json").out)["entries"]
     worst = min(each, key=lambda entry: entry["cosine"])
     assert (float(line[4]), line[-1]) == (round(worst["cosine"], 4), worst["a"]["key"])
     assert worst["cosine"] < 0.1
+
+
+def test_layers_that_changed_ten_times_as_much_have_a_line_of_their_own(tmp_path):
+    a = {f"encoder.{i}.{name}": random(8, 8) for i in range(9) for name in ("weight", "bias")}
+    b = {key: value + (1e-1, 1e-3, 1e-2)[int(key[8]) // 3] * (2 if key.endswith("bias") else 1) for key, value in a.items()}
+    save_file(a, tmp_path / "a.safetensors")
+    save_file(b, tmp_path / "b.safetensors")
+    ran = diffed(tmp_path, "a.safetensors", "b.safetensors")
+    lines = [line.split()[1:4] for line in ran.out.splitlines() if line.startswith("  ~")]
+    assert lines == [["encoder.{0..2}.*", "6", "2.0e-01"], ["encoder.{6..8}.*", "6", "2.0e-02"], ["encoder.{3..5}.*", "6", "2.0e-03"]]
+    table = diffed(tmp_path, "a.safetensors", "b.safetensors", "--format", "csv").out.splitlines()
+    assert table[0].endswith(",changed,worst")
+    assert [row.split(",")[1] for row in table[1:]] == ["encoder.{0..2}.*", "encoder.{6..8}.*", "encoder.{3..5}.*"]
+    worst = [row.rpartition(",")[2] for row in table[1:]]
+    assert worst == [line.split("worst: ")[1] for line in ran.out.splitlines() if "worst: " in line]
 
 
 def test_the_worst_comes_first(tmp_path):
@@ -156,6 +171,8 @@ def test_patterns_choose_what_is_compared(noisy):
     assert ran.out.endswith("7 same: what was compared is the same, bit for bit\n")
     ran = diffed(noisy, "a.safetensors", "b.safetensors", "--include", "l.0.wieght")
     assert (ran.status, ran.err) == (2, "error: --include: `l.0.wieght` matches no key of either side; nearest key: l.0.weight\n")
+    ran = diffed(noisy, "a.safetensors", "b.safetensors", "--include", "l.*")
+    assert ran.err == "error: --include: `l.*` matches no key of either side; `l.**` matches 8 keys: `*` stands for one part of a name\n"
     with pytest.raises(InputError, match=r"`exclude=`: `\{`"):
         ckpt_tool.diff(noisy / "a.safetensors", noisy / "b.safetensors", exclude="{")
 

@@ -44,6 +44,13 @@ def file(request, tmp_path):
     return tmp_path / f"a{request.param}", tensors
 
 
+def test_as_many_are_renamed_as_have_other_names(file):
+    path, tensors = file
+    count = sum(key.startswith("layer3.") for key in tensors)
+    ran = ckpt("map", path.name, "--in-place", "-e", "layer3.** -> net.**", "-e", "** -> **", cwd=path.parent)
+    assert (ran.status, ran.out) == (0, f"renamed {count} of 18 tensors in {path.name}, in place\n"), ran.err
+
+
 @pytest.mark.parametrize("prefix", ["x.", "a.very.long.prefix." * 30])
 def test_tensors_have_new_names_and_the_same_bytes(file, prefix):
     path, tensors = file

@@ -339,16 +339,25 @@ def test_what_a_copy_has_beside_the_weights_stays(tmp_path, words):
     assert_same(list(made.items()), [("decay", ema["decay"]), ("net.a.w", ema["a.w"]), ("net.b.w", ema["b.w"]), ("num_updates", ema["num_updates"])])
 
 
-def test_weights_in_a_dict_of_a_copy_are_named(tmp_path):
+@pytest.mark.parametrize(("inner", "picked"), [("shadow", "#ema"), ("shadow", "#ema.shadow"), ("values", "#ema.values")])
+def test_weights_in_a_dict_of_a_copy_are_mapped_as_the_note_says(tmp_path, inner, picked):
     weights = {"a.w": torch.randn(2, 2), "b.w": torch.randn(3)}
-    torch.save({"model": weights, "ema": {"decay": 0.9, "shadow": dict(weights)}}, tmp_path / "run.pth")
-    ran = ckpt("map", "run.pth", "-e", "** -> net.**", "--also", "#ema", "-o", "new.pth", cwd=tmp_path)
-    assert (ran.status, "`#ema` has the weights' keys in a dict of their own; name that: '#ema.shadow'" in ran.err) == (2, True), ran.err
-    ran = ckpt("map", "run.pth", "-e", "** -> net.**", "--also", "#ema.shadow", "-o", "new.pth", cwd=tmp_path)
+    torch.save({"model": weights, "ema": {"decay": 0.9, inner: dict(weights)}}, tmp_path / "run.pth")
+    ran = ckpt("map", "run.pth", "-e", "** -> net.**", "-o", "alone.pth", cwd=tmp_path)
+    assert f"`ema.{inner}` has the same keys, and keeps them: --also '#ema.{inner}' maps it, too" in ran.out, ran.out
+    ran = ckpt("map", "run.pth", "-e", "** -> net.**", "--also", picked, "-o", "new.pth", cwd=tmp_path)
     assert ran.status == 0, ran.err
-    assert "`ema.shadow` follows the same rules: 2 tensors mapped" in ran.out
+    assert f"`ema.{inner}` follows the same rules: 2 tensors mapped" in ran.out
     assert "copied unchanged" not in ran.out
     assert "has the same keys" not in ran.out
+    assert list(torch.load(tmp_path / "new.pth")["ema"][inner]) == ["net.a.w", "net.b.w"]
+
+
+def test_a_dict_of_a_copy_that_has_no_known_name_is_to_be_named(tmp_path):
+    weights = {"a.w": torch.randn(2, 2), "b.w": torch.randn(3)}
+    torch.save({"model": weights, "ema": {"decay": 0.9, "values": weights}}, tmp_path / "run.pth")
+    ran = ckpt("map", "run.pth", "-e", "** -> net.**", "--also", "#ema", "-o", "new.pth", cwd=tmp_path)
+    assert (ran.status, "`#ema` has the weights' keys in a dict of their own; name that: '#ema.values'" in ran.err) == (2, True), ran.err
 
 
 @pytest.mark.parametrize("is_flat", [True, False])

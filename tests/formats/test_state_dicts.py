@@ -102,6 +102,15 @@ def test_a_state_dict_is_picked_by_its_name(tmp_path: Path) -> None:
             assert (checkpoint.contents.taken, list(checkpoint.catalog)) == (fragment[1:], keys)
 
 
+def test_averages_are_found_below_their_decay(tmp_path: Path) -> None:
+    value = {"model": model("a", "b"), "ema": {"decay": T(), "shadow": model("a", "b")}}
+    for fragment, taken in {"": "model", "#ema": "ema.shadow", "#shadow": "ema.shadow"}.items():
+        with opened(tmp_path, value, fragment) as checkpoint:
+            assert (checkpoint.contents.taken, list(checkpoint.catalog)) == (taken, ["a", "b"])
+    with opened(tmp_path, {"ema": value["ema"], "epoch": 3}) as checkpoint:
+        assert (checkpoint.contents.taken, list(checkpoint.catalog)) == ("ema.shadow", ["a", "b"])
+
+
 SLOTS = ["state.0.step", "state.0.exp_avg"]
 
 

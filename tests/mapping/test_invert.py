@@ -311,6 +311,12 @@ def test_what_is_left_out_is_said(tmp_path):
     ]
 
 
+def test_what_the_inverse_has_to_be_given_is_said(tmp_path):
+    (tmp_path / "r.yaml").write_text("params: {n: {dim: [a.w, 0]}, m: {dim: [b.w, 0], of: target}, k: 3}\nrules: [a.w -> b.w]\n")
+    ran = ckpt("check", "r.yaml", "--invert", "-o", "back.yaml", cwd=tmp_path)
+    assert ran.err.splitlines()[0] == "needs a target, in which it measures n; without one: --set n=…"
+
+
 CONTEXTS = ["a.H", "b.H", "H", "H.w", "net.H", "a.H.w", "x.H", "a.b.H"]
 HOLES = {"**": ["q", "0.w", "a.b"], "*": ["q", "0", "net"], "{i}": ["0", "1", "2"], "{q,k}": ["q", "k"], "{t}": ["a", "b"]}
 

@@ -50,6 +50,17 @@ def test_a_number_that_only_the_command_line_gives(tmp_path):
     assert (problem.message, problem.notes) == ("`n` has no number", ("give it by `--set n=…`",))
 
 
+def test_a_number_of_a_target_that_was_not_given(tmp_path):
+    text = "params: {n: {dim: [a.w, 0], of: target}}\nrules: [a.w -> a.w]\n"
+    (problem,) = problems(tmp_path, text, catalog("a.w 1"))
+    assert problem.notes == ("give it by `--set n=…` or a target, in which it is measured",)
+    torch.save({"a.w": torch.ones(2)}, tmp_path / "a.pth")
+    (tmp_path / "r.yaml").write_text(text)
+    ran = ckpt("map", "a.pth", "-r", "r.yaml", "-o", "b.pth", cwd=tmp_path)
+    assert (ran.status, "next:" in ran.err) == (1, False), ran.err
+    assert ckpt("map", "a.pth", "a.pth", "-r", "r.yaml", "-o", "b.pth", cwd=tmp_path).status == 0
+
+
 def test_a_formula_without_a_whole_value(tmp_path):
     text = "params: {heads: 71, groups: 8, each: {value: heads / groups}}\nrules: [a -> b]\n"
     assert facts(problems(tmp_path, text, catalog("a 1"))) == [

@@ -90,6 +90,21 @@ def test_a_misspelt_path_of_a_pattern_names_the_nearest_path(tmp_path):
     assert first.notes == ("nearest path: trunk_output.block1",)
 
 
+@pytest.mark.parametrize(("pattern", "note"), [
+    ("trunk.*", "`trunk.**` matches 2 keys: `*` stands for one part of a name"),
+    ("*.w", "`**.w` matches 1 key: `*` stands for one part of a name"),
+    ("trunk", "`trunk.**` matches 2 keys: a name alone is no key, and `.**` stands for all that is below it"),
+])  # fmt: skip
+def test_a_pattern_for_one_part_of_a_name_is_told_the_one_for_several(tmp_path, pattern, note):
+    source = catalog("trunk.0.w 2", "trunk.0.b 2", "stem 2")
+    first, *_ = problems(tmp_path, f"rules:\n  - '{pattern} -> x.{pattern}'\n", source, None)
+    assert (first.code, first.notes) == ("dead-rule", (note,))
+    first, *_ = problems(tmp_path, f"rules: ['** -> **']\ndrop: ['{pattern}']\n", source, None)
+    assert (first.code, first.notes) == ("dead-rule", (note,))
+    first, *_ = problems(tmp_path, f"rules: ['stem -> stem']\ndrop: ['trunk.**']\nkeep: ['{pattern}']\n", source, source)
+    assert (first.code, first.notes) == ("dead-rule", (note,))
+
+
 def test_wrong_shape_gives_both(tmp_path):
     text = "rules: [conv1.* -> head.*]\nrest: {source: drop, target: keep}\n"
     assert facts(problems(tmp_path, text, SOURCE, TARGET)) == [("shape", "1:20", "`head.weight` would get 4×3, the target has 2×4")]

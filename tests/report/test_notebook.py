@@ -138,9 +138,9 @@ def test_keys_inside_a_plan_read_as_on_a_terminal():
 
 
 def test_reports_that_are_text_show_it_in_a_notebook_from_one_place():
-    from ckpt_tool.library import health, rules, scanning, tracing
+    from ckpt_tool.library import health, mapping, rules, scanning, tracing
     from ckpt_tool.library.notebook import PrintedInNotebooks
 
-    for report in (health.HealthReport, rules.CheckReport, rules.VerifyReport, scanning.ScanReport, tracing.TraceReport):
+    for report in (health.HealthReport, rules.CheckReport, rules.VerifyReport, rules.MappingsReport, mapping.MapReport, scanning.ScanReport, tracing.TraceReport):
         assert issubclass(report, PrintedInNotebooks)
         assert "_repr_html_" not in vars(report)

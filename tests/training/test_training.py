@@ -97,6 +97,14 @@ def test_what_is_raised_says_every_reason_with_what_to_do(source):
     assert str(raised.value).splitlines()[-1] == "and 2 more problems"
 
 
+def test_a_part_of_a_model_is_named_with_all_that_is_below_it():
+    model = nn.ModuleDict({"encoder": net()})
+    with pytest.raises(RuleError, match=r"`encoder` matches no key of the model[^`]*`encoder.\*\*` matches [0-9]+ keys: "):
+        ckpt_tool.freeze(model, "encoder")
+    with pytest.raises(RuleError, match=r"`encoder.\*` matches no key of the model[^`]*`encoder.\*\*` matches [0-9]+ keys: "):
+        ckpt_tool.freeze(model, "encoder.*")
+
+
 def test_another_dtype_is_loaded_only_when_told(source):
     with pytest.raises(RuleError, match="would get F32, the target has BF16"):
         ckpt_tool.load_into(net().bfloat16(), source)

@@ -15,10 +15,11 @@ from ckpt_tool.api.next_steps.commands import (
     are_to_be_corrected,
     command,
     free_path,
-    is_draft,
     is_read_once,
+    lack_nothing,
     map_command,
 )
+from ckpt_tool.api.next_steps.drafts import is_draft, to_decide
 from ckpt_tool.api.next_steps.refused import Trying
 from ckpt_tool.api.next_steps.swapped import are_swapped, swapped
 from ckpt_tool.api.options import MappingOptions
@@ -115,10 +116,10 @@ def after_check(
         return WayOn()
     if problems and _are_swapped(problems, source, target, options):
         return swapped(source, target, options)
-    return WayOn(
-        way_to_map(source, target, options)
-        or (command("suggest", [source, target]) if _draft_helps(problems, options) else None)
-    )
+    if line := way_to_map(source, target, options):
+        return WayOn(line)
+    drafted = command("suggest", [source, target]) if _draft_helps(problems, options) else None
+    return WayOn(drafted, to_decide(options, problems))
 
 
 def _can_be_read(options: MappingOptions) -> bool:
@@ -131,7 +132,8 @@ def _can_be_read(options: MappingOptions) -> bool:
 
 
 def _draft_helps(problems: Sequence[Problem], options: MappingOptions) -> bool:
-    return bool(problems) and not is_draft(options) and not are_to_be_corrected(problems)
+    is_said = are_to_be_corrected(problems) or lack_nothing(problems, options)
+    return bool(problems) and not is_draft(options) and not is_said
 
 
 def _are_swapped(

@@ -19,8 +19,8 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl")
 FILES_ONLY = ("show", "diff")
 """Commands whose sides are files: none is code that builds a model."""
 
-DRAFTED = "# Drafted from"
-"""How a rule file begins that `ckpt suggest` has written."""
+NUMBERS = ("unset-param", "unknown-param", "param-mismatch", "bad-param")
+"""Problems with the numbers of parameters, which no look at a checkpoint shows."""
 
 
 @frozen
@@ -129,33 +129,26 @@ def is_read_once(*paths: str) -> bool:
     return STDIN in paths
 
 
-def is_draft(options: MappingOptions) -> bool:
-    """Whether the rules are what `ckpt suggest` has written: what is left is to be decided there,
-    and another draft says the same.
-    """
-    return any(_begins_as_draft(path) for path in options.rules)
-
-
 def are_to_be_corrected(problems: Sequence[Problem]) -> bool:
     """Whether all that is wrong says itself what to change, an option's pattern that matches
-    nothing, a number that was expected, a type, or a shape that a `fit:` adapts: no draft says
-    more.
+    nothing, a number that was expected or that is missing, a type, or a shape that a `fit:` adapts:
+    no draft says more.
     """
     return bool(problems) and all(
-        problem.code in ("expect", "dtype")
+        problem.code in ("expect", "dtype", *NUMBERS)
         or (problem.code == "shape" and "`fit: " in "".join(problem.notes))
         or (problem.code == "dead-rule" and _is_option(problem))
         for problem in problems
     )
 
 
+def lack_nothing(problems: Sequence[Problem], options: MappingOptions) -> bool:
+    """Whether rules use or drop every key of the source, and keys of the target are left to be
+    kept: nothing of the source is there for them.
+    """
+    is_by_rules = bool(options.rules or options.inline)
+    return is_by_rules and {problem.code for problem in problems} == {"unmapped-target"}
+
+
 def _is_option(problem: Problem) -> bool:
     return problem.where is not None and problem.where.file.startswith(("--drop", "--keep"))
-
-
-def _begins_as_draft(path: str) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(DRAFTED)) == DRAFTED.encode()
-    except OSError:
-        return False

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.next_steps.casting import casting, casts_plainly, is_strict
 from ckpt_tool.api.next_steps.commands import (
+    NUMBERS,
     WayOn,
     are_to_be_corrected,
     arguments,
     command,
     free_path,
-    is_draft,
+    lack_nothing,
     suffix_for,
 )
+from ckpt_tool.api.next_steps.drafts import is_draft, to_decide
 from ckpt_tool.api.next_steps.leftovers import leftovers_of
 from ckpt_tool.api.next_steps.swapped import are_swapped, swapped
 from ckpt_tool.api.options import MappingOptions, stated
@@ -50,7 +52,8 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
     if STDIN in sides:
         return WayOn()
     if planned.target is None:
-        is_said = all(problem.code == "unmapped-source" for problem in planned.problems)
+        said = ("unmapped-source", *NUMBERS)
+        is_said = all(problem.code in said for problem in planned.problems)
         return WayOn(None if is_said else command("show", sides))
     if _has_rivals(planned.source):
         chosen = _with_rival(planned, options, verb, more)
@@ -67,8 +70,10 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
         line = command(_verb(verb, planned, best), sides, *arguments(best.options), *more)
         if line:
             return WayOn(line)
+    if undecided := to_decide(options, planned.problems):
+        return WayOn(None, undecided)
     look = _look(trying.aligns, sides, options)
-    is_said = are_to_be_corrected(planned.problems)
+    is_said = are_to_be_corrected(planned.problems) or lack_nothing(planned.problems, options)
     return WayOn(None if is_said else look, _numbers_hint(trying.lacking))
 
 

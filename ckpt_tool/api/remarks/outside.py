@@ -13,6 +13,7 @@ from ckpt_tool.api.remarks.values_beside import (
     is_all_tensors,
 )
 from ckpt_tool.formats import Checkpoint, LeftBehind
+from ckpt_tool.formats.opening import split_fragment
 from ckpt_tool.formats.torch_files.listing import REST
 
 MAX_VALUES = 4
@@ -28,8 +29,10 @@ def outside_of(
 
     An optimizer, averaged weights and the like count as a whole: what of these both sides have is
     compared key by key. Where patterns chose among the keys of the state dicts, nothing else is
-    compared.
+    compared, and of two state dicts of one file nothing is to be told.
     """
+    if _are_parts_of_one(source, target):
+        return None, ()
     if is_chosen:
         listed = ((side, _with_tensors(side)) for side in (source, target))
         return None, tuple(
@@ -52,6 +55,12 @@ def outside_of(
     )
     both = (shared[0], shared[1]) if any(_keys(side) for side in shared) else None
     return both, (*notes, *values)
+
+
+def _are_parts_of_one(source: Checkpoint, target: Checkpoint) -> bool:
+    """Whether these are two state dicts of one file, which holds nothing that the other lacks."""
+    one, other = (split_fragment(side.path)[0] for side in (source, target))
+    return one == other and source.contents.taken != target.contents.taken
 
 
 def _differing(source: Checkpoint, target: Checkpoint) -> list[str]:

@@ -44,19 +44,27 @@ def copy_parts(weights: Part, names: Iterable[str], stack: ExitStack) -> Iterato
         if any(where.value is one for one in taken):
             raise InputError("--also", f"`{name}` is mapped already", "leave it out")
         taken.append(where.value)
-        prefix = _prefix(copy, plan, name, f"{location}#{wanted}", source)
+        prefix = _prefix(copy, plan, name, where.text, source)
         view = _of_weights(copy, prefix, plan.source)
         made = plan_for_copy(plan, view.catalog, wanted)
         _check_average(copy, prefix, made, name)
         yield Part(where.path, made, view, weights.target, prefix)
 
 
-def _is_state_dict(place: str, source: Checkpoint) -> bool:
+def _dict_of_weights(source: Checkpoint, path: str, prefix: str) -> str:
+    """The dict inside of a state dict whose keys are those of the weights, where the prefix that
+    they have is its name; else nothing.
+    """
+    inner = f"{path}.{prefix[:-1]}"
     try:
-        with open_checkpoint(place, source):
-            return True
+        with ExitStack() as closing:
+            if prefix:
+                closing.enter_context(
+                    open_checkpoint(f"{split_fragment(source.path)[0]}#{inner}", source)
+                )
     except InputError:
-        return False
+        return ""
+    return inner if prefix else ""
 
 
 def _taken(side: Checkpoint) -> Container:
@@ -74,12 +82,7 @@ def _prefix(copy: Checkpoint, plan: Plan, name: str, place: str, source: Checkpo
     if not found:
         fact = f"`{name}` has none of the weights' keys"
         raise InputError("--also", fact, f"it has `{next(iter(copy.catalog))}`")
-    inner = place.rpartition("#")[2]
-    inside = [
-        f"'#{inner}.{one[:-1]}'"
-        for one in found
-        if one and _is_state_dict(f"{place}.{one[:-1]}", source)
-    ]
+    inside = [f"'#{inner}'" for one in found if (inner := _dict_of_weights(source, place, one))]
     if len(found) > 1:
         several = " and ".join(f"behind `{one}`" if one else "bare" for one in found[:3])
         fact = f"`{name}` has the weights' keys several times: {several}"
@@ -149,18 +152,20 @@ def _of_weights(copy: Checkpoint, prefix: str, weights: Catalog) -> Checkpoint:
     return Checkpoint(copy.path, copy.format, view, copy.files)
 
 
-def other_copies(planned: Planned, also: Sequence[str]) -> list[str]:
-    """The state dicts of the source that have the weights' keys and don't follow the plan."""
+def other_copies(planned: Planned, mapped: Sequence[str]) -> list[str]:
+    """The state dicts of the source that have the weights' keys and don't follow the plan, as those
+    `mapped` do.
+    """
     if planned.plan is None or not isinstance(planned.source, Checkpoint):
         return []
     contents = planned.source.contents
     keys = [info.key for info in contents.elsewhere]
-    known = {name.removeprefix("#") for name in also}
     found = []
     for place in contents.state_dicts:
         inside = [key[len(place.path) + 1 :] for key in keys if key.startswith(f"{place.path}.")]
-        is_mapped = any(f"{name}.".startswith(f"{place.path}.") for name in known)
+        is_mapped = any(f"{name}.".startswith(f"{place.path}.") for name in mapped)
         is_other = place.path and place.path != contents.taken and not is_mapped
-        if is_other and prefixes_of(inside, planned.plan):
-            found.append(place.path)
+        prefixes = prefixes_of(inside, planned.plan) if is_other else []
+        inner = [_dict_of_weights(planned.source, place.path, one) for one in prefixes]
+        found += [each or place.path for each in inner if each or len(prefixes) == 1]
     return found

@@ -225,7 +225,7 @@ def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
         also=[part.path for part in copies],
     )
     _refuse_numbered_averages(source, weights)
-    others = other_copies(planned, form.also)
+    others = other_copies(planned, [part.path for part in copies])
     notes = [_mapped_too(part, source) for part in copies]
     notes += [
         f"`{name}` has the same keys, and keeps them: --also '#{name}' maps it, too"

@@ -78,7 +78,9 @@ def _changed(job: Job, source: Checkpoint, kind: str, change: Change) -> Written
     size = change_in_place(
         source.files[0].path, change, lambda status: _check_is_read(job, source, status)
     )
-    return Written(source.path, kind, len(job.plan.outputs), size, (), in_place=True)
+    renamed = sum(step.inputs != step.outputs for step in job.plan.steps)
+    count = len(job.plan.outputs)
+    return Written(source.path, kind, count, size, (), in_place=True, renamed=renamed)
 
 
 def _check_is_read(job: Job, source: Checkpoint, status: os.stat_result) -> None:

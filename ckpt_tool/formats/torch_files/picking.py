@@ -223,10 +223,11 @@ def _refined(found: Container, counts: TensorCounts) -> Container:
     if are_optimizers(found.value) and len(listed := list(children(found.value))) == 1:
         name, optimizer = listed[0]
         return Container((*found.path, name), unwrap(optimizer))
+    is_copy = is_averaged_copy(found.path[-1:])
     inside = [
         place
         for place in find_inside(found, counts)
-        if len(place.path) > len(found.path) and not is_averaged_copy(place.path[-1:])
+        if len(place.path) > len(found.path) and (is_copy or not is_averaged_copy(place.path[-1:]))
     ]
     depth = len(found.path)
     known = [place for place in inside if all(name in RANKS for name in place.path[depth:])]

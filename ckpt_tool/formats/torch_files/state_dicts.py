@@ -27,6 +27,7 @@ AVERAGED = (
     "ema", "model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "model_ema_state_dict",
     "ema_params", "params_ema", "ema_weights",
     "g_ema", "averaged_model", "swa_model", "swa_state_dict", "ema_shadow", "shadow_params",
+    "shadow",
 )  # fmt: skip
 """Averaged weights: taken where a file has no others."""
 _LAYERS = ("params", "parameters", "weights")

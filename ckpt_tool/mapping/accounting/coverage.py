@@ -91,7 +91,7 @@ def check_unnamed(
     where = rules.where if rules.rules else None
     is_target_open = bool(target_keys) and target is not None and rules.rest_target != "keep"
     if source_keys and rules.rest_source != "drop":
-        problem = _unmapped_source(_Unnamed(source_keys, source, where, target_keys))
+        problem = _unmapped_source(_Unnamed(source_keys, source, where, target_keys), target)
         yield problem if target_keys else replace(problem, notes=(*problem.notes, *remarks))
     if target is not None and is_target_open:
         problem = _unmapped_target(_Unnamed(target_keys, target, where, source_keys))
@@ -108,25 +108,47 @@ def _tie_hint(keys: Sequence[str], target: Catalog) -> Iterator[str]:
         yield f"{named(others[0])} {tied_to}: a rule for both ends in `{ends}`"
 
 
-def _unmapped_source(unnamed: _Unnamed) -> Problem:
-    return _problem(unnamed, "source", "drop", "dropped")
+def _unmapped_source(unnamed: _Unnamed, target: Catalog | None) -> Problem:
+    notes = _own_names(unnamed, target) if unnamed.where else ()
+    return _problem(unnamed, "source", "drop", "dropped", notes)
+
+
+def _own_names(unnamed: _Unnamed, target: Catalog | None) -> Iterator[str]:
+    """That keys can keep their names: all of them without a target, else those that it has."""
+    count = len(unnamed.keys if target is None else {*unnamed.keys} & {*unnamed.others})
+    if not count:
+        return
+    rule = "a last rule `** -> **`" if _is_in_file(unnamed) else "a last `-e '** -> **'`"
+    if target is None:
+        yield f"{rule} lets the others keep their names"
+    else:
+        yield f"{rule} maps the {counted(count, 'key')} that both sides have under one name"
+
+
+def _is_in_file(unnamed: _Unnamed) -> bool:
+    return unnamed.where is not None and not unnamed.where.file.startswith("-")
 
 
 def _unmapped_target(unnamed: _Unnamed) -> Problem:
     return _problem(unnamed, "target", "keep", "kept")
 
 
-def _problem(unnamed: _Unnamed, side: str, section: str, done: str) -> Problem:
-    """`section` is where the keys of this side can be named, to be `done` with."""
+def _problem(
+    unnamed: _Unnamed, side: str, section: str, done: str, more: Iterable[str] = ()
+) -> Problem:
+    """`section` is where the keys of this side can be named, to be `done` with; `more` is what else
+    can be done.
+    """
     keys, where = unnamed.keys, unnamed.where
     folds = fold(dict.fromkeys(keys), keys_of(unnamed.catalog))
-    notes = _listed(folds)
-    if where is not None and not where.file.startswith("-"):
+    notes = [*_listed(folds), *more]
+    if _is_in_file(unnamed):
         notes.append(f"list what is meant to be {done} under `{section}:`")
     else:
         option = f"`--{section} PATTERN`, or `{section}=` in Python"
         notes.append(f"{option}, names what is meant to be {done}")
-    if near := unnamed.near:
+    # A key that the other side has, too, was left over there for the same reason.
+    if (near := unnamed.near) and near != keys[0]:
         other = "target" if side == "source" else "source"
         left_over = f"nearest key of the {other} that is left over, for {named(keys[0])}"
         notes.append(f"{left_over}: {near}")

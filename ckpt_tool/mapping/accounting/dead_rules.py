@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from ckpt_tool.errors import Problem
 from ckpt_tool.frozen import frozen
 from ckpt_tool.keys.pattern import Choice
-from ckpt_tool.mapping.accounting.nearest import nearest_note
+from ckpt_tool.mapping.accounting.nearest import meant_notes
 from ckpt_tool.mapping.accounting.wrappers import wrapper_prefix
 from ckpt_tool.mapping.assign import Claim, Claims
 from ckpt_tool.mapping.rules import Rule, RuleSet, RuleSide, Selector, part_of
@@ -54,7 +54,7 @@ def _dead_drops(
     for index, selector in enumerate(rules.drop):
         if index not in used and not selector.is_optional:
             message = f"`{selector.pattern}` drops nothing: no key of the source matches it"
-            notes = nearest_note(selector.pattern.text, source) if patience.takes_another() else ()
+            notes = meant_notes(selector.pattern.text, source) if patience.takes_another() else ()
             yield Problem("dead-rule", message, selector.where, notes)
 
 
@@ -87,7 +87,7 @@ class _Use:
         if key is not None:
             message = f"`{pattern}` gets no key: `{key}` is taken by {self._taker_of(key)}"
             return Problem("shadowed-rule", message, where)
-        notes = self.hint or nearest_note(pattern.text, self.source)
+        notes = self.hint or meant_notes(pattern.text, self.source)
         from ckpt_tool.mapping.reading.misread import NO_EXPRESSIONS, looks_like_an_expression
 
         if looks_like_an_expression(pattern.text):
@@ -151,4 +151,4 @@ def _why_nothing_is_kept(selector: Selector, target: Catalog) -> tuple[str, tupl
     """Why a pattern keeps nothing, and notes on it."""
     if any(selector.matcher.match(key) is not None for key in target):
         return "all that it matches get a value or are kept by an earlier line", ()
-    return "no key of the target matches it", nearest_note(selector.pattern.text, target)
+    return "no key of the target matches it", meant_notes(selector.pattern.text, target)

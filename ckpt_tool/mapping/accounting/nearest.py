@@ -1,12 +1,12 @@
 """The key, or the beginning of keys, that a pattern without a key may have meant."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from itertools import takewhile
 
-from ckpt_tool.keys import nearest
+from ckpt_tool.keys import nearest, wider_note
 
 
-def nearest_note(pattern: str, keys: Iterable[str]) -> tuple[str, ...]:
+def nearest_note(pattern: str, keys: Collection[str]) -> tuple[str, ...]:
     """A note that names what is nearest to a pattern; none where nothing is near.
 
     >>> nearest_note("layr1.weight", ["layer1.weight", "fc.bias"])
@@ -24,3 +24,11 @@ def nearest_note(pattern: str, keys: Iterable[str]) -> tuple[str, ...]:
     path = ".".join(plain)
     near = None if path in paths else nearest(path, paths)
     return (f"nearest path: {near}",) if near else ()
+
+
+def meant_notes(pattern: str, keys: Collection[str]) -> tuple[str, ...]:
+    """A note on a pattern that matches none of these keys: the same with `**`, where that does,
+    else what is nearest.
+    """
+    wider = wider_note(pattern, keys)
+    return (wider,) if wider else nearest_note(pattern, keys)

@@ -42,7 +42,7 @@ def invert_rules(
     shapes. `params` and `config` give the numbers of parameters then.
     """
     if plan is None:
-        return _inverted_alone(rules)
+        return replace(_inverted_alone(rules), measured=_measured(rules))
     rules = with_blocks(rules, plan.source)
     prefix, lost = _prefixes(rules, plan)
     steps = _steps_by_rule(plan)
@@ -57,7 +57,8 @@ def invert_rules(
     document = inverse_document(back)
     inverted = proved(found.rules, document, plan, lost, params or {}, config or {})
     is_whole = all(each.text is not None for each in inverted)
-    return replace(found, rules=inverted, yaml=document if is_whole else None)
+    yaml = document if is_whole else None
+    return replace(found, rules=inverted, yaml=yaml, measured=_measured(rules))
 
 
 def _inverted_alone(rules: RuleSet) -> InvertedRules:
@@ -92,6 +93,15 @@ def _dropped(rules: RuleSet) -> tuple[str, ...]:
     """The patterns of what rules leave behind."""
     named = tuple(selector.pattern.text for selector in rules.drop)
     return (*named, "**") if rules.rest_source == "drop" else named
+
+
+def _measured(rules: RuleSet) -> tuple[str, ...]:
+    """The parameters that are measured in the source, which is the target of the way back."""
+    return tuple(
+        param.name
+        for param in rules.params
+        if (param.dimension or param.count) and not param.of_target and param.default is None
+    )
 
 
 def _unchosen(rules: RuleSet) -> Iterator[InvertedRule]:

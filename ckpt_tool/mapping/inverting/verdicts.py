@@ -34,7 +34,7 @@ class InvertedRules:
     `stripped` are the prefixes that the rules take off keys: which key had which is lost, so that
     none is put back. `dropped` are the patterns of what the rules leave behind, which only a target
     has. `kept` are those of the target's own keys that rules of the inverse match, so that these
-    come along.
+    come along. `measured` are the parameters that the inverse measures in its target.
     """
 
     rules: tuple[InvertedRule, ...]
@@ -42,3 +42,4 @@ class InvertedRules:
     stripped: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    measured: tuple[str, ...] = ()

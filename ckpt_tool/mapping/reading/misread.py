@@ -16,9 +16,13 @@ NO_EXPRESSIONS = (
     "`*` is one name, `**` several, `{i}` a number, `{q,k}` a choice"
 )
 
+_RULE_FILE = re.compile(r"\S+\.ya?ml")
+
 
 def instead_of_text(text: str) -> str | None:
     """What to write instead of a text without an arrow, or with several."""
+    if _RULE_FILE.fullmatch(text.strip()):
+        return f"a rule file is given with `--rules {text.strip()}`"
     if _SUBSTITUTION.fullmatch(text):
         instead = "a rule is no substitution but has both names, as in `model.** -> **`"
         return f"{instead}; {NO_EXPRESSIONS}"

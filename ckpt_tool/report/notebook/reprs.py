@@ -150,8 +150,10 @@ def _folded(title: str, keys: Iterable[str], catalog: Catalog | None) -> Section
     return Section(title, _patterns(keys, catalog or ()), describe=partial(_described, catalog))
 
 
-def plan_html(plan: Plan) -> str:
-    """A plan: a line for each rule with the keys that it makes, then what is kept and dropped."""
+def plan_html(plan: Plan, rest_stays: bool = False) -> str:
+    """A plan: a line for each rule with the keys that it makes, then what is kept and dropped;
+    whether that had to be named.
+    """
     by_rule: dict[str, list[Step]] = {}
     for step in plan.steps:
         by_rule.setdefault(_rule_text(step), []).append(step)
@@ -165,7 +167,7 @@ def plan_html(plan: Plan) -> str:
         _folded("kept", plan.kept, plan.target),
         _folded("dropped", plan.dropped, plan.source),
     )
-    return notebook_html(plan_answer(plan), sections, plan.notes)
+    return notebook_html(plan_answer(plan, rest_stays), sections, plan.notes)
 
 
 def _rule_text(step: Step) -> str:

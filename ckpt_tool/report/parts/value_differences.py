@@ -79,9 +79,15 @@ def remark_on(entries: Sequence[Entry]) -> str:
         parts.append(f"{both[0].value} → {both[1].value}")
         if first.values and first.values.is_cast:
             return f"{parts[0]}, equal after a cast to {_smaller(both, first.values.casts).value}"
-    if len(entries) > 1 and any(entry.values and entry.values.elements for entry in entries):
-        parts.append(f"worst: {_worst(entries).key or EMPTY}")
+    if worst := worst_of(entries):
+        parts.append(f"worst: {worst}")
     return ", ".join(parts)
+
+
+def worst_of(entries: Sequence[Entry]) -> str | None:
+    """Of several tensors the one that differs most; None for one, and where none was measured."""
+    is_measured = any(entry.values and entry.values.elements for entry in entries)
+    return _worst(entries).key or EMPTY if len(entries) > 1 and is_measured else None
 
 
 def _smaller(both: tuple[DType, DType], casts: Sequence[bool]) -> DType:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError, Problem, RuleError
-from ckpt_tool.keys import Matcher, PatternError, nearest, parse
+from ckpt_tool.keys import Matcher, PatternError, meant_note, parse
 from ckpt_tool.training.live import EXTRA_STATE
 
 if TYPE_CHECKING:
@@ -33,17 +33,9 @@ def matching(pattern: str, keys: Sequence[str]) -> list[str]:
         ) from None
     found = [key for key in keys if matcher.match(key) is not None]
     if not found:
-        near = nearest(pattern, keys)
-        raise RuleError(
-            [
-                Problem(
-                    "dead-rule",
-                    f"`{pattern}` matches no key of the model",
-                    None,
-                    (f"nearest key: {near}",) if near else (),
-                )
-            ]
-        )
+        note = meant_note(pattern, keys)
+        message = f"`{pattern}` matches no key of the model"
+        raise RuleError([Problem("dead-rule", message, None, (note,) if note else ())])
     return found
 
 

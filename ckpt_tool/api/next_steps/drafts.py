@@ -1,0 +1,66 @@
+"""Rule files that `ckpt suggest` has written, and what is left in them to a person."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ckpt_tool.api.options import MappingOptions
+    from ckpt_tool.errors import Problem
+
+DRAFTED = "# Drafted from"
+"""How a rule file begins that `ckpt suggest` has written."""
+
+MAX_BYTES = 1 << 20
+_WAITING = re.compile(r"# (  - |(drop|keep|fit):)")
+"""A rule, a section or a line of one, as a comment."""
+_OPEN = ("unmapped-source", "unmapped-target", "shape")
+
+
+def is_draft(options: MappingOptions) -> bool:
+    """Whether the rules are what `ckpt suggest` has written: what is left is to be decided there,
+    and another draft says the same.
+    """
+    return any(_text_of(path).startswith(DRAFTED) for path in options.rules)
+
+
+def to_decide(options: MappingOptions, problems: Sequence[Problem]) -> str:
+    """Which lines of a draft say, as comments, what may become of keys that nothing names, and of
+    other shapes; nothing where it has none.
+    """
+    if not any(problem.code in _OPEN for problem in problems):
+        return ""
+    return "; ".join(filter(None, map(_to_decide, options.rules)))
+
+
+def _to_decide(path: str) -> str:
+    text = _text_of(path)
+    lines = text.splitlines() if text.startswith(DRAFTED) else []
+    waiting = [number for number, line in enumerate(lines, 1) if _WAITING.match(line)]
+    if not waiting:
+        return ""
+    first = lines[waiting[0] - 1].removeprefix("# ").strip()
+    which = f"line{'s' if len(waiting) > 1 else ''} {', '.join(_spans(waiting))}"
+    shown = f"`{first}`{', …' if len(waiting) > 1 else ''}"
+    return f"{path} leaves this to you: of its comments, uncomment what is right: {which} ({shown})"
+
+
+def _spans(numbers: Sequence[int]) -> Iterator[str]:
+    """Numbers that rise, those that follow each other as one: `4`, `17-22`."""
+    first = last = numbers[0]
+    for number in (*numbers[1:], 0):
+        if number != last + 1:
+            yield f"{first}" if first == last else f"{first}-{last}"
+            first = number
+        last = number
+
+
+def _text_of(path: str) -> str:
+    """The text of a rule file; nothing where there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
