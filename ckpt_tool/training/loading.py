@@ -18,6 +18,7 @@ from ckpt_tool.training.load_hooks.run import Hooked, call_post_hooks, run_hooks
 from ckpt_tool.training.memory.filling import LiveTensors, has_own_class
 from ckpt_tool.training.memory.handed import fill_from
 from ckpt_tool.training.memory.mapped import MappedFiles
+from ckpt_tool.training.memory.offloaded import offloaded
 from ckpt_tool.training.memory.reads import Reads, reading_threads
 from ckpt_tool.training.memory.transfer import transfer
 from ckpt_tool.training.memory.values import step_values
@@ -238,14 +239,20 @@ def _without_values(module: nn.Module, fresh: Sequence[str]) -> list[str]:
     dict has.
     """
     state = module.state_dict(keep_vars=True)
-    known = {id(tensor) for tensor in state.values()}
+    elsewhere = {id(tensor) for tensor in offloaded(module)}
+    known = {id(tensor) for tensor in state.values()} | elsewhere
     others = [
         name
         for name, tensor in (*module.named_parameters(), *module.named_buffers())
         if tensor.is_meta and id(tensor) not in known
     ]
+    empty = [
+        key
+        for key in fresh
+        if getattr(state[key], "is_meta", False) and id(state[key]) not in elsewhere
+    ]
     return [
-        *_empty("fresh tensor", [key for key in fresh if getattr(state[key], "is_meta", False)]),
+        *_empty("fresh tensor", empty),
         *_empty("tensor outside of the state dict", others),
     ]
 

@@ -23,12 +23,18 @@ from ckpt_tool.torch_bridge import (
 )
 from ckpt_tool.training.memory.arena import Arena
 from ckpt_tool.training.memory.local_parts import LocalPart, local_parts
+from ckpt_tool.training.memory.offloaded import offloaded
 from ckpt_tool.training.memory.strides import overlaps_itself
 from ckpt_tool.training.snapshots import Snapshot
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+OFFLOADED = (
+    "is offloaded: accelerate keeps its values elsewhere, so that values written to it are lost",
+    "load before the model is offloaded",
+)
 
 
 class LiveTensors:
@@ -60,6 +66,7 @@ class LiveTensors:
                     self._known[id(tensor)] = tensor
                     if tensor.is_meta:
                         self._places[identity_of(tensor)].append((owner, name))
+        self._offloaded = {id(tensor) for tensor in offloaded(module)} if self.had_meta else set()
 
     def __getitem__(self, key: str) -> torch.Tensor:
         return self._by_key[key]
@@ -69,6 +76,7 @@ class LiveTensors:
         for key in keys:
             tensor = self._by_key[key]
             why = self._obstacle(tensor) if tensor.numel() else None
+            why = OFFLOADED if id(tensor) in self._offloaded else why
             if why:
                 raise InputError(self._name, f"`{key}` {why[0]}", why[1])
 
