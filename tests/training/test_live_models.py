@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import types
+from typing import Any
 
 import pytest
 import torch
@@ -367,6 +368,40 @@ def test_tuples_of_own_classes_follow_a_load_of_meta_tensors():
     assert model[0].bias in model.some
 
 
+class Strict(nn.Linear):
+    """Takes no other tensors once it is built."""
+
+    def __setattr__(self, name, value):
+        if name == "bias" and "bias" in vars(self).get("_parameters", {}):
+            raise RuntimeError("no")
+        super().__setattr__(name, value)
+
+
+def test_a_module_whose_own_code_refuses_attributes_is_loaded_from_meta():
+    with torch.device("meta"):
+        model = Strict(3, 2)
+    source = linear(1)[0].state_dict()
+    ckpt_tool.load_into(model, {"weight": source["weight"][:2, :3], "bias": source["bias"][:2]})
+    assert torch.equal(model.bias, source["bias"][:2])
+    assert isinstance(model.bias, nn.Parameter)
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_hooks_of_gradients_follow_a_load_of_meta_tensors(assign, tmp_path):
+    with torch.device("meta"):
+        model = nn.Linear(3, 2)
+    seen = []
+    halved = model.weight.register_hook(lambda gradient: gradient / 2)
+    model.weight.register_post_accumulate_grad_hook(lambda parameter: seen.append(parameter.grad.tolist()))
+    torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "a.pth")
+    assert ckpt_tool.load_into(model, tmp_path / "a.pth", assign=assign).notes[int(assign) :] == ()
+    model(torch.ones(1, 3)).sum().backward()
+    halved.remove()
+    model.zero_grad()
+    model(torch.ones(1, 3)).sum().backward()
+    assert seen == [[[0.5] * 3] * 2, [[1.0] * 3] * 2]
+
+
 @dataclasses.dataclass(slots=True, frozen=True)
 class Shared:
     w: torch.Tensor
@@ -379,7 +414,7 @@ class Reaches(nn.Module):
         super().__init__()
         self.emb = nn.Embedding(4, 3)
         w = self.emb.weight
-        self.held = {
+        self.held: Any = {
             "slots": lambda: Shared(w),
             "partial": lambda: functools.partial(nn.functional.linear, weight=w),
             "args": lambda: functools.partial(torch.matmul, w),

@@ -489,6 +489,7 @@ def test_what_is_outside_of_the_module_is_put_back_where_its_code_reaches_it():
 
 class Statistics:
     __slots__ = ("count", "later", "rows")
+    later: int
 
     def __init__(self):
         self.count, self.rows = 0, torch.zeros(2)
