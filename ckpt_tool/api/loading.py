@@ -61,10 +61,11 @@ def _load_into(
 ) -> LoadReport:
     """The load itself; what it holds of the model is gone when it returns."""
     from ckpt_tool.training import LiveState, load_plan, together
+    from ckpt_tool.training.registered import own_state
 
     rule_set = read_rules(options)
     with together(module) as processes, ExitStack() as stack:
-        state = module.state_dict(keep_vars=True)
+        state = own_state(module)
         watched.add(state)
         with collector_paused():
             target = LiveState(type(module).__name__, state, is_target=True, is_of_model=True)
@@ -151,8 +152,12 @@ def _check_dtypes(plan: Plan, target: Catalog) -> None:
 def _quantised_problems(module: nn.Module, options: MappingOptions) -> list[Problem]:
     """What is to be said of parameters that are codes by now, where no wish to keep them is."""
     from ckpt_tool.torch_bridge import quantised_kind
+    from ckpt_tool.training.registered import registered_parameters
 
-    named = {name: quantised_kind(one) for name, one in module.named_parameters()}
+    found: dict[int, tuple[str, nn.Parameter]] = {}
+    for name, one in registered_parameters(module):
+        found.setdefault(id(one), (name, one))
+    named = {name: quantised_kind(one) for name, one in found.values()}
     packed = {name: kind for name, kind in named.items() if kind}
     try:
         kept = [Matcher(parse(pattern)) for pattern in options.keep] if packed else []

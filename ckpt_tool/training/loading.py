@@ -23,6 +23,7 @@ from ckpt_tool.training.memory.reads import Reads, reading_threads
 from ckpt_tool.training.memory.transfer import transfer
 from ckpt_tool.training.memory.values import step_values
 from ckpt_tool.training.overlaps import check_overlaps
+from ckpt_tool.training.registered import own_state
 from ckpt_tool.training.report import LoadReport
 from ckpt_tool.training.snapshots import exchange
 from ckpt_tool.training.together import Processes
@@ -59,7 +60,7 @@ def load_plan(
     import torch
 
     processes = processes or Processes(module)
-    state = module.state_dict(keep_vars=True) if state is None else state
+    state = own_state(module) if state is None else state
     with collector_paused():
         tensors = LiveTensors(module, state)
         parameters = keys_of_parameters(module, state)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.training.memory.offloaded import offloaded
 from ckpt_tool.training.memory.referrers import holders_of
+from ckpt_tool.training.registered import own_state, registered
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +63,7 @@ class Watched:
 
     def _alive(self, module: nn.Module) -> list[tuple[str, torch.Tensor]]:
         alive = [(key, tensor) for key, ref in self._tensors if (tensor := ref()) is not None]
-        own = {id(tensor) for _, tensor in _registered(module)} if alive else set()
+        own = {id(tensor) for _, tensor in registered(module)} if alive else set()
         return [(key, tensor) for key, tensor in alive if id(tensor) not in own]
 
 
@@ -70,13 +71,13 @@ def without_values(module: nn.Module, fresh: Sequence[str]) -> list[str]:
     """What is to be said of tensors that have no memory yet: fresh ones, and those that no state
     dict has, registered or plain attributes.
     """
-    state = module.state_dict(keep_vars=True)
+    state = own_state(module)
     elsewhere = {id(tensor) for tensor in offloaded(module)}
     known = {id(tensor) for tensor in state.values()} | elsewhere
     others = [
-        name for name, tensor in _registered(module) if tensor.is_meta and id(tensor) not in known
+        name for name, tensor in registered(module) if tensor.is_meta and id(tensor) not in known
     ]
-    known |= {id(tensor) for _, tensor in _registered(module)}
+    known |= {id(tensor) for _, tensor in registered(module)}
     plain = [name for name, tensor in _attributes(module) if id(tensor) not in known]
     empty = [
         key
@@ -88,14 +89,6 @@ def without_values(module: nn.Module, fresh: Sequence[str]) -> list[str]:
         *_empty("tensor outside of the state dict", others),
         *_empty("tensor that is neither parameter nor buffer", plain),
     ]
-
-
-def _registered(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """All parameters and buffers with their names, as the modules have them."""
-    for path, owner in module.named_modules():
-        for name, tensor in (*owner._parameters.items(), *owner._buffers.items()):
-            if tensor is not None:
-                yield (f"{path}.{name}" if path else name), tensor
 
 
 def _attributes(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
