@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.drafting import draft_open
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ckpt_tool.tensors import Catalog
     from ckpt_tool.training import LiveState, LoadReport
     from ckpt_tool.training.memory.handed import Loader
+    from ckpt_tool.training.memory.left_on_meta import Watched
 
 
 def load_into(
@@ -40,12 +42,31 @@ def load_into(
     """Loads a checkpoint, a state dict or another module into a live model, as
     `ckpt_tool.load_into` says.
     """
-    from ckpt_tool.training import LiveState, load_plan, together, unwrapped
+    from ckpt_tool.training import unwrapped
+    from ckpt_tool.training.memory.left_on_meta import Watched
+
+    module, watched = unwrapped(model), Watched()
+    report = _load_into(module, source, options, health, assign, loader, watched)
+    return replace(report, notes=(*report.notes, *watched.notes(module)))
+
+
+def _load_into(
+    module: nn.Module,
+    source: Given,
+    options: MappingOptions,
+    health: bool,
+    assign: bool,
+    loader: Loader | None,
+    watched: Watched,
+) -> LoadReport:
+    """The load itself; what it holds of the model is gone when it returns."""
+    from ckpt_tool.training import LiveState, load_plan, together
+    from ckpt_tool.training.registered import own_state
 
     rule_set = read_rules(options)
-    module = unwrapped(model)
     with together(module) as processes, ExitStack() as stack:
-        state = module.state_dict(keep_vars=True)
+        state = own_state(module)
+        watched.add(state)
         with collector_paused():
             target = LiveState(type(module).__name__, state, is_target=True, is_of_model=True)
         opened = stack.enter_context(_open_for(module, source, rule_set))
@@ -131,8 +152,12 @@ def _check_dtypes(plan: Plan, target: Catalog) -> None:
 def _quantised_problems(module: nn.Module, options: MappingOptions) -> list[Problem]:
     """What is to be said of parameters that are codes by now, where no wish to keep them is."""
     from ckpt_tool.torch_bridge import quantised_kind
+    from ckpt_tool.training.registered import registered_parameters
 
-    named = {name: quantised_kind(one) for name, one in module.named_parameters()}
+    found: dict[int, tuple[str, nn.Parameter]] = {}
+    for name, one in registered_parameters(module):
+        found.setdefault(id(one), (name, one))
+    named = {name: quantised_kind(one) for name, one in found.values()}
     packed = {name: kind for name, kind in named.items() if kind}
     try:
         kept = [Matcher(parse(pattern)) for pattern in options.keep] if packed else []

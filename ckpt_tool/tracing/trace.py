@@ -22,7 +22,7 @@ from ckpt_tool.tracing.pairs import Pair, agreed, pairs_of
 from ckpt_tool.tracing.recording import Recorder, Setting
 from ckpt_tool.tracing.reordered import reordered
 from ckpt_tool.tracing.sketches import differ_in_huge, distance, farthest, paired
-from ckpt_tool.tracing.weights import Concerned, concerned_by, wrong_weights
+from ckpt_tool.tracing.weights import Concerned, concerned_by, unread_weights, wrong_weights
 from ckpt_tool.wording import plural
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ def trace_models(
         notes += _unsteady(found, first, second, parting)
         near = max(parting.row.floors)
         concerned = concerned_by(plan, pairs, parting.row, in_another_order.rows)
+        notes += unread_weights(plan, one, other, concerned)
         records = first, second
         place = _place(plan, one, other, pairs, parting, found, near, concerned, records, setting)
     is_same = place is None and is_compared

@@ -4,7 +4,7 @@ the rule makes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -74,12 +74,9 @@ def wrong_weights(
 ) -> Iterator[str]:
     """Which of these tensors are not what the plan makes of the first network's."""
     source, target = one.state_dict(), other.state_dict()
-    steps: dict[int, Step] = {}
-    for each in concerned:
-        if each.sources:
-            step = plan.producers[each.key][0]
-            steps[id(step)] = step
-    for step in steps.values():
+    for step in _steps_of(plan, concerned):
+        if any(_valueless(step, source, target)):
+            continue
         own = target[step.outputs[0]]
         made = apply_step(step, [source[key].cpu() for key in step.inputs], partial(_same, own))
         for key, value in zip(step.outputs, made, strict=True):
@@ -87,3 +84,32 @@ def wrong_weights(
             if apart is None or apart.relative > 0:
                 far = "of another shape" if apart is None else f"{apart.relative:.2g} away"
                 yield f"`{key}` is not what the plan makes of `{step.inputs[0]}`: it is {far}"
+
+
+def unread_weights(
+    plan: Plan, one: nn.Module, other: nn.Module, concerned: Sequence[Concerned]
+) -> list[str]:
+    """What is to be said of these tensors where they, or what they are made of, have no values
+    outside of forward: they are offloaded.
+    """
+    source, target = one.state_dict(), other.state_dict()
+    steps = _steps_of(plan, concerned)
+    names = list(dict.fromkeys(key for step in steps for key in _valueless(step, source, target)))
+    if not names:
+        return []
+    more = f" and {len(names) - 1} more have" if names[1:] else " has"
+    return [f"not compared: {names[0]}{more} no values outside of forward (offloaded, on meta)"]
+
+
+def _valueless(
+    step: Step, source: Mapping[str, torch.Tensor], target: Mapping[str, torch.Tensor]
+) -> Iterator[str]:
+    """The tensors of a step that are on the meta device."""
+    yield from (f"`{key}` of the first network" for key in step.inputs if source[key].is_meta)
+    yield from (f"`{key}` of the second network" for key in step.outputs if target[key].is_meta)
+
+
+def _steps_of(plan: Plan, concerned: Sequence[Concerned]) -> list[Step]:
+    """The steps that make these tensors, each once."""
+    steps = [plan.producers[each.key][0] for each in concerned if each.sources]
+    return list({id(step): step for step in steps}.values())

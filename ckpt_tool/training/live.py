@@ -21,6 +21,12 @@ from ckpt_tool.torch_bridge import (
     to_bytes,
     whole_tensor,
 )
+from ckpt_tool.training.registered import (
+    has_own_parameters,
+    own_state,
+    registered,
+    registered_parameters,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -194,20 +200,31 @@ def _without_tensors(given: Mapping[str, object]) -> InputError:
 def keys_of_parameters(
     module: nn.Module, state: Mapping[str, torch.Tensor] | None = None
 ) -> tuple[tuple[str, ...], ...]:
-    """All keys of each parameter, in the order of `module.parameters()`; without a key in the state
-    dict, its names. `state` is that state dict with its own tensors, where it was asked for it.
+    """All keys of each parameter, in the order of `module.parameters()`, which may leave some out;
+    without a key in the state dict, its names. `state` is that state dict with its own tensors,
+    where it was asked for it.
     """
-    named = [
-        (id(parameter), name) for name, parameter in module.named_parameters(remove_duplicate=False)
-    ]
+    keys = keys_by_parameter(module, state)
+    if not has_own_parameters(module):
+        return tuple(map(tuple, keys.values()))
+    given = {id(parameter): parameter for parameter in module.parameters()}
+    strange = (f"parameters()[{place}]" for place in range(len(given)))
+    return tuple(tuple(keys.get(each, (name,))) for each, name in zip(given, strange, strict=True))
+
+
+def keys_by_parameter(
+    module: nn.Module, state: Mapping[str, torch.Tensor] | None = None
+) -> dict[int, list[str]]:
+    """The same of all parameters of its modules, by their identity, in torch's own order."""
+    named = [(id(parameter), name) for name, parameter in registered_parameters(module)]
     keys: dict[int, list[str]] = {identity: [] for identity, _ in named}
-    for key, tensor in (module.state_dict(keep_vars=True) if state is None else state).items():
+    for key, tensor in (own_state(module) if state is None else state).items():
         if (found := keys.get(id(tensor))) is not None:
             found.append(key)
     for identity, name in named:
         if name not in (found := keys[identity]):
             found.append(name)
-    return tuple(map(tuple, keys.values()))
+    return keys
 
 
 def apart_from(module: nn.Module, state_dict: Mapping[str, object]) -> Mapping[str, object]:
@@ -216,7 +233,7 @@ def apart_from(module: nn.Module, state_dict: Mapping[str, object]) -> Mapping[s
     """
     from torch import Tensor
 
-    own = [*module.parameters(), *module.buffers()]
+    own = [tensor for _, tensor in registered(module)]
     given = {key: value for key, value in state_dict.items() if isinstance(value, Tensor)}
     found = memories([*own, *given.values()])
     taken = set(found[: len(own)]) - {None}

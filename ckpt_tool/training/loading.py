@@ -17,11 +17,13 @@ from ckpt_tool.training.live import keys_of_parameters
 from ckpt_tool.training.load_hooks.run import Hooked, call_post_hooks, run_hooks
 from ckpt_tool.training.memory.filling import LiveTensors, has_own_class
 from ckpt_tool.training.memory.handed import fill_from
+from ckpt_tool.training.memory.left_on_meta import without_values
 from ckpt_tool.training.memory.mapped import MappedFiles
 from ckpt_tool.training.memory.reads import Reads, reading_threads
 from ckpt_tool.training.memory.transfer import transfer
 from ckpt_tool.training.memory.values import step_values
 from ckpt_tool.training.overlaps import check_overlaps
+from ckpt_tool.training.registered import own_state
 from ckpt_tool.training.report import LoadReport
 from ckpt_tool.training.snapshots import exchange
 from ckpt_tool.training.together import Processes
@@ -58,7 +60,7 @@ def load_plan(
     import torch
 
     processes = processes or Processes(module)
-    state = module.state_dict(keep_vars=True) if state is None else state
+    state = own_state(module) if state is None else state
     with collector_paused():
         tensors = LiveTensors(module, state)
         parameters = keys_of_parameters(module, state)
@@ -194,7 +196,7 @@ def _report(
         *_loaded_with("is tied to", "are tied to", tied, plan),
         *_loaded_with("lies in the memory of", "lie in the memory of", covered, plan),
         *_hook_notes(hooked, plan),
-        *(_without_values(module, fresh) if had_meta else ()),
+        *(without_values(module, fresh) if had_meta else ()),
     ]
     loaded = (*plan.producers, *also)
     changed = tuple(dict.fromkeys(hooked.changed))
@@ -231,28 +233,3 @@ def _hook_notes(hooked: Hooked, plan: Plan) -> list[str]:
         for fact, keys in facts.items()
         for one in fold(dict.fromkeys(keys), plan.target or ())
     ]
-
-
-def _without_values(module: nn.Module, fresh: Sequence[str]) -> list[str]:
-    """What is to be said of tensors that have no memory yet: fresh ones, and those that no state
-    dict has.
-    """
-    state = module.state_dict(keep_vars=True)
-    known = {id(tensor) for tensor in state.values()}
-    others = [
-        name
-        for name, tensor in (*module.named_parameters(), *module.named_buffers())
-        if tensor.is_meta and id(tensor) not in known
-    ]
-    return [
-        *_empty("fresh tensor", [key for key in fresh if getattr(state[key], "is_meta", False)]),
-        *_empty("tensor outside of the state dict", others),
-    ]
-
-
-def _empty(kind: str, keys: Sequence[str]) -> list[str]:
-    if not keys:
-        return []
-    some = ", ".join(f"`{key}`" for key in keys[:3]) + (" …" if len(keys) > 3 else "")
-    are = f"{kind} is" if len(keys) == 1 else f"{kind.replace('tensor', 'tensors', 1)} are"
-    return [f"{len(keys)} {are} on the meta device, without any values: {some}"]

@@ -4,15 +4,18 @@ parameters, move the optimizer's state.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.mapping.plan import Plan
+from ckpt_tool.tensors import shape_text
+from ckpt_tool.torch_bridge import odd_kind, quantised_kind
 from ckpt_tool.training.freezing import Frozen, freeze_keys
 from ckpt_tool.training.groups import ParameterGroups, by_layer, listed, split
 from ckpt_tool.training.live import unwrapped
+from ckpt_tool.training.registered import own_state
 
 if TYPE_CHECKING:
     import torch
@@ -54,9 +57,11 @@ class LoadReport:
 
     def freeze(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Frozen:
         """Freezes exactly what was loaded, running statistics too; `model.train()` doesn't thaw
-        them. An `optimizer` that exists already is checked, as by `ckpt_tool.freeze`.
+        them. To other buffers the model's own `forward` may go on writing. An `optimizer` that
+        exists already is checked, as by `ckpt_tool.freeze`.
 
-        Raises InputError for a model that has other keys than the one that was loaded into.
+        Raises InputError for a model that has other keys than the one that was loaded into, or
+        other shapes of what was loaded.
 
         >>> import ckpt_tool, torch
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.Linear(10, 2))
@@ -93,7 +98,8 @@ class LoadReport:
         most one dimension, and those that the model's own `no_weight_decay()` names (timm's do),
         get 0, all others this much.
 
-        Raises InputError for a model that has other keys than the one that was loaded into, where
+        Raises InputError for a model that has other keys than the one that was loaded into, or
+        other shapes of what was loaded, where
         `loaded_lr` has no parameter because all that was loaded is frozen, where it is missing,
         where nothing is trainable, and where it isn't certain how deep a loaded parameter lies.
 
@@ -114,7 +120,7 @@ class LoadReport:
         if (decay is None and layers) or (decay is not None and not 0 < decay <= 1):
             raise ValueError(f"decay={decay!r}; it is above 0 and at most 1, and `layers` needs it")
         module = self._own(model)
-        state = module.state_dict(keep_vars=True)
+        state = own_state(module)
         loaded = {id(state[key]) for key in self.loaded}
         by_kind: dict[str, list[nn.Parameter]] = {"fresh": [], "loaded": []}
         for parameter in module.parameters():  # each once, however many names it has
@@ -151,7 +157,7 @@ class LoadReport:
         one pairing. `form` is that of the result: `ids` for `optimizer.load_state_dict`, `names` or
         `flat` for `set_optimizer_state_dict`; without it the source's, `ids` for a checkpoint.
         Raises RuleError with every parameter whose state has no exact way, InputError where it is
-        not certain which parameter is which.
+        not certain which parameter is which, and for a model as in `freeze`.
         """
         from ckpt_tool.training.optimizers.state import optimizer_state
 
@@ -162,7 +168,7 @@ class LoadReport:
 
     def _own(self, model: nn.Module) -> nn.Module:
         module = unwrapped(model)
-        known = module.state_dict(keep_vars=True)
+        known = own_state(module)
         missing = next((key for key in self.loaded if key not in known), None)
         if missing is not None:
             raise InputError(
@@ -170,6 +176,7 @@ class LoadReport:
                 f"has no key `{missing}`",
                 "give the model that was loaded into",
             )
+        self._check_shapes(type(module).__name__, known)
         target = self.plan.target or known
         strange = next(
             (name for name, _ in module.named_parameters() if name in known and name not in target),
@@ -182,3 +189,20 @@ class LoadReport:
                 "give that one",
             )
         return module
+
+    def _check_shapes(self, name: str, state: Mapping[str, torch.Tensor]) -> None:
+        """Raises InputError where a loaded key is a tensor of another shape by now."""
+        known = self.plan.target or self.plan.outputs
+        for key in self.loaded:
+            now, loaded = _shape_of(state[key]), known[key].shape
+            if now is not None and now != loaded:
+                fact = f"`{key}` is {shape_text(now)} now, and was loaded as {shape_text(loaded)}"
+                hint = "load again, or give the model that was loaded into"
+                raise InputError(name, fact, hint)
+
+
+def _shape_of(tensor: torch.Tensor) -> tuple[int, ...] | None:
+    """A tensor's shape; None for one that was quantised or packed since, which has another."""
+    if odd_kind(tensor) or quantised_kind(tensor):
+        return None
+    return tuple(getattr(tensor, "ds_shape", tensor.shape))  # DeepSpeed parts it, and notes this

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext, suppress
+from functools import partial
 from itertools import chain
 from logging import Logger
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+)
 from typing import TYPE_CHECKING
 
 from ckpt_tool.torch_bridge import is_distributed, is_wrapper, local_part, same_bytes
+from ckpt_tool.training.holders import Arguments, Defaults, Holder, Slots, Variable, holders_in
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +31,7 @@ Exchange = Mapping[int, tuple[object, object]]
 _MUTABLE = (dict, list, set, deque, bytearray)
 _BUILT_IN = (dict, list, tuple, set, frozenset, deque)
 _FROZEN = (tuple, frozenset)
+_HOLDERS = (Variable, Defaults, Arguments, Slots)
 _LEAVES = (
     str,
     bytes,
@@ -36,8 +47,8 @@ _LEAVES = (
 
 
 class Snapshot:
-    """The dicts, lists, sets and tensors that are reached from here, with what they hold now; the
-    tensors take their memory once more.
+    """The dicts, lists, sets, slots, variables of closures and tensors that are reached from here,
+    with what they hold now; the tensors take their memory once more.
     """
 
     def __init__(self, root: object) -> None:
@@ -108,8 +119,8 @@ class _Kept:
 
 
 def held(root: object) -> Iterator[object]:
-    """Each dict, list, set and tensor that is reached from here, once: by attributes, in
-    collections, enclosed in functions.
+    """Each dict, list, set, tensor, and what holds others in another way (`Holder`), that is
+    reached from here, once: by attributes and slots, in collections, enclosed in functions.
     """
     import torch
 
@@ -123,7 +134,9 @@ def held(root: object) -> Iterator[object]:
         seen[id(value)] = value
         if isinstance(value, kinds):
             yield value
-        waiting += _inside(value)
+        holders = [] if type(value) in _BUILT_IN else list(holders_in(value))
+        yield from holders
+        waiting += _inside(value, holders)
 
 
 def exchange(root: object, known: Exchange) -> None:
@@ -140,6 +153,8 @@ def _has_any(container: object, known: Exchange) -> bool:
     values: Iterable[object] = container  # type: ignore[assignment]
     if isinstance(container, dict):
         values = chain(dict.keys(container), dict.values(container))
+    elif isinstance(container, _HOLDERS):
+        values = container.contents()
     for value in values:
         if id(value) in known:
             return True
@@ -181,36 +196,36 @@ def _made_like(value: tuple[object, ...] | frozenset[object], new: list[object])
     return made
 
 
-def _inside(value: object) -> Iterable[object]:
-    """What is reached from an object by one step, without running code of its own."""
+def _inside(value: object, holders: Iterable[Holder]) -> Iterable[object]:
+    """What is reached from an object by one step, without running code of its own; `holders` is
+    what it has of these.
+    """
+    if type(value) in _BUILT_IN:
+        values: Iterable[object] = value  # type: ignore[assignment]
+        return list(value.values() if isinstance(value, dict) else values)
     if isinstance(value, MethodType):
         return value.__self__, value.__func__
+    inside = [each for holder in holders for each in holder.contents()]
     if isinstance(value, FunctionType):
-        return _enclosed(value)
+        return *inside, value.__kwdefaults__, *(value.__closure__ or ())
+    if isinstance(value, MappingProxyType):
+        return gc.get_referents(value)
+    if isinstance(value, partial):
+        inside += [value.func, value.keywords]
     if isinstance(value, dict):
-        inside = list(dict.values(value))
+        inside += dict.values(value)
     elif isinstance(value, _BUILT_IN):
-        inside = list(value)
-    else:
-        inside = []
-    if type(value) not in _BUILT_IN:
+        inside += value
+    if not isinstance(value, CellType):
         with suppress(AttributeError):
             inside.append(object.__getattribute__(value, "__dict__"))
     return inside
 
 
-def _enclosed(function: FunctionType) -> Iterator[object]:
-    yield function.__defaults__
-    yield function.__kwdefaults__
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # a variable that has no value yet
-            continue
-
-
 def _contents(container: object) -> list[object]:
     """What a container holds; a dict's pairs are tuples."""
+    if isinstance(container, _HOLDERS):
+        return container.contents()
     if isinstance(container, dict):
         return list(dict.items(container))
     assert isinstance(container, _MUTABLE)
@@ -220,7 +235,9 @@ def _contents(container: object) -> list[object]:
 def _set_contents(container: object, contents: list[object]) -> None:
     if _are_same(_contents(container), contents):
         return
-    if isinstance(container, dict):
+    if isinstance(container, _HOLDERS):
+        container.put(contents)
+    elif isinstance(container, dict):
         # Not by its own methods, which a class may have overridden, but for an OrderedDict's: it
         # has an order besides.
         kind = OrderedDict if isinstance(container, OrderedDict) else dict

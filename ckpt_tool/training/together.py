@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats.digests import sample_of
 from ckpt_tool.torch_bridge import is_distributed
+from ckpt_tool.training.registered import registered
 
 if TYPE_CHECKING:
     from torch import nn
@@ -121,7 +122,9 @@ def _groups(module: nn.Module) -> list[ProcessGroup]:
     if not (dist.is_available() and dist.is_initialized()):
         return []
     tensors = [
-        tensor for tensor in (*module.parameters(), *module.buffers()) if is_distributed(tensor)
+        tensor
+        for tensor in {id(one): one for _, one in registered(module)}.values()
+        if is_distributed(tensor)
     ]
     meshes = dict.fromkeys(tensor.device_mesh for tensor in tensors)  # type: ignore[attr-defined]
     return [

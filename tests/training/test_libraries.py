@@ -11,6 +11,7 @@ import torch
 from seeded import import_torchvision
 from torch import nn
 
+import ckpt_tool
 from tests.running import ckpt
 from tests.training.lightning_calls import read_whole
 
@@ -204,3 +205,41 @@ def test_the_trainer_of_transformers_resumes_a_mapped_folder(tmp_path):
     expected = train(Old, "out_again", 10, old)
     found = train(New, "new_again", 10, new)
     assert_equal_weights(expected, found)
+
+
+def offloaded(accelerate, way, path):
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).eval()
+    if way == "disk":
+        accelerate.disk_offload(model, path, execution_device=torch.device("cpu"))
+    else:
+        accelerate.cpu_offload(model, execution_device=torch.device("cpu"), offload_buffers=way == "buffers")
+    return model
+
+
+@pytest.mark.parametrize("way", ["cpu", "buffers", "disk"])
+def test_a_model_that_accelerate_has_offloaded_is_refused_and_traced(way, tmp_path):
+    accelerate = pytest.importorskip("accelerate")
+    model, x = offloaded(accelerate, way, tmp_path), torch.ones(1, 3)
+    other = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).eval()
+    before = model(x)
+    with pytest.raises(ckpt_tool.InputError, match=r"`0.weight` is offloaded: .*; load before the model is offloaded"):
+        ckpt_tool.load_into(model, other.state_dict())
+    assert torch.equal(model(x), before)
+    for one, two, side in ((other, model, "second"), (model, other, "first")):
+        found = ckpt_tool.trace(one, two, x)
+        assert found.place is not None
+        assert found.place.other == "0"
+        assert f"not compared: `0.weight` of the {side} network and 1 more have no values outside of forward (offloaded, on meta)" in found.notes
+
+
+def test_what_of_a_partly_offloaded_model_stays_in_place_is_loaded(tmp_path):
+    accelerate = pytest.importorskip("accelerate")
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    accelerate.dispatch_model(model, {"0": "cpu", "1": "disk"}, offload_dir=str(tmp_path))
+    source = {"0.weight": torch.ones(2, 3), "0.bias": torch.ones(2)}
+    report = ckpt_tool.load_into(model, source, keep="1.*")
+    assert model[0].weight.eq(1).all()
+    assert report.loaded == ("0.weight", "0.bias")
+    assert not any("without any values" in note for note in report.notes)

@@ -1,5 +1,10 @@
 """Live models that are not plain: what can't be filled is refused before anything is loaded, and nothing is said that isn't so."""
 
+import dataclasses
+import functools
+import types
+from typing import Any
+
 import pytest
 import torch
 from seeded import fill_with_seeded_values
@@ -361,3 +366,136 @@ def test_tuples_of_own_classes_follow_a_load_of_meta_tensors():
     assert model.both[0] is model[0].weight
     assert model.both.note == "mine"
     assert model[0].bias in model.some
+
+
+class Strict(nn.Linear):
+    """Takes no other tensors once it is built."""
+
+    def __setattr__(self, name, value):
+        if name == "bias" and "bias" in vars(self).get("_parameters", {}):
+            raise RuntimeError("no")
+        super().__setattr__(name, value)
+
+
+def test_a_module_whose_own_code_refuses_attributes_is_loaded_from_meta():
+    with torch.device("meta"):
+        model = Strict(3, 2)
+    source = linear(1)[0].state_dict()
+    ckpt_tool.load_into(model, {"weight": source["weight"][:2, :3], "bias": source["bias"][:2]})
+    assert torch.equal(model.bias, source["bias"][:2])
+    assert isinstance(model.bias, nn.Parameter)
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_hooks_of_gradients_follow_a_load_of_meta_tensors(assign, tmp_path):
+    with torch.device("meta"):
+        model = nn.Linear(3, 2)
+    seen = []
+    halved = model.weight.register_hook(lambda gradient: gradient / 2)
+    model.weight.register_post_accumulate_grad_hook(lambda parameter: seen.append(parameter.grad.tolist()))
+    torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "a.pth")
+    assert ckpt_tool.load_into(model, tmp_path / "a.pth", assign=assign).notes[int(assign) :] == ()
+    model(torch.ones(1, 3)).sum().backward()
+    halved.remove()
+    model.zero_grad()
+    model(torch.ones(1, 3)).sum().backward()
+    assert seen == [[[0.5] * 3] * 2, [[1.0] * 3] * 2]
+
+
+@dataclasses.dataclass(slots=True, frozen=True)
+class Shared:
+    w: torch.Tensor
+
+
+class Reaches(nn.Module):
+    """Has its head's weight, that of the embedding, in one of many ways."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.emb = nn.Embedding(4, 3)
+        w = self.emb.weight
+        self.held: Any = {
+            "slots": lambda: Shared(w),
+            "partial": lambda: functools.partial(nn.functional.linear, weight=w),
+            "args": lambda: functools.partial(torch.matmul, w),
+            "closure": lambda: lambda x: x @ w.T,
+            "default": lambda: lambda x, w=w: x @ w.T,
+            "keyword": lambda: lambda x, *, w=w: x @ w.T,
+            "proxy": lambda: types.MappingProxyType({"w": w}),
+            "bound": lambda: w.mul,
+        }[way]()
+        self.way = way
+
+    def forward(self, i):
+        x = self.emb(i)
+        ways = {
+            "slots": lambda: x @ self.held.w.T,
+            "proxy": lambda: x @ self.held["w"].T,
+            "args": lambda: self.held(x.T).T,
+            "bound": lambda: self.held(x),
+        }
+        return ways.get(self.way, lambda: self.held(x))()
+
+
+EMBEDDING = {"emb.weight": torch.arange(12.0).view(4, 3)}
+
+
+@pytest.mark.parametrize("way", ["slots", "partial", "args", "closure", "default", "keyword", "proxy"])
+def test_what_a_model_reaches_in_whatever_way_follows_a_load_of_meta_tensors(way):
+    here = Reaches(way)
+    with torch.device("meta"):
+        model = Reaches(way)
+    ckpt_tool.load_into(here, EMBEDDING)
+    assert ckpt_tool.load_into(model, EMBEDDING).notes == ()
+    i = torch.tensor([1])
+    assert torch.equal(model(i), here(i))
+
+
+class Cached(nn.Linear):
+    weights = ()
+
+
+def test_what_goes_on_holding_replaced_tensors_is_listed():
+    def note(keys, holder):
+        return f"{keys} of the meta device, without values, {'are' if ',' in keys else 'is'} still held by {holder}: make that after the load, or build the model on the CPU"
+
+    with torch.device("meta"):
+        bound, optimised, cached, viewed = Reaches("bound"), nn.Linear(3, 2), Cached(3, 2), nn.Linear(3, 2)
+    assert ckpt_tool.load_into(bound, EMBEDDING).notes == (note("`emb.weight`", "the bound method `mul`"),)
+    optimizer = torch.optim.Adam(optimised.parameters())
+    listed = list(cached.parameters())
+    Cached.weights = (cached.weight,)
+    view = viewed.weight.t()
+    source = nn.Linear(3, 2).state_dict()
+    assert ckpt_tool.load_into(optimised, source).notes == (note("`weight`, `bias`", "an optimizer (Adam)"),)
+    notes = ckpt_tool.load_into(cached, source).notes
+    Cached.weights = ()
+    assert notes == (note("`weight`", "the class `Cached`"), note("`bias`", "a list"))
+    assert ckpt_tool.load_into(viewed, source).notes == (note("`weight`", "something that Python doesn't tell (a view of it, say)"),)
+    assert view.is_meta
+    assert optimizer.param_groups[0]["params"][0].is_meta
+    assert listed[0].is_meta
+
+
+def test_a_variable_of_a_running_function_is_not_listed():
+    with torch.device("meta"):
+        model = nn.Linear(3, 2)
+    for parameter in model.parameters():
+        parameter.requires_grad = True
+    assert ckpt_tool.load_into(model, nn.Linear(3, 2)).notes == ()
+    assert parameter.is_meta
+
+
+class Unregistered(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(3, 3)
+        self.proj = torch.randn(3, 3)
+        self.a.some = {"x": [torch.ones(2), 1], "same": self.a.weight}
+
+
+def test_attributes_that_were_never_registered_are_listed():
+    with torch.device("meta"):
+        model = Unregistered()
+    report = ckpt_tool.load_into(model, {"a.weight": torch.ones(3, 3), "a.bias": torch.ones(3)})
+    assert report.notes == ("2 tensors that are neither parameter nor buffer are on the meta device, without any values: `proj`, `a.some['x'][0]`",)

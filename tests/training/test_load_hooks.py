@@ -1,5 +1,6 @@
 """Modules with loading code of their own: `load_into` gives what `load_state_dict` gives, or refuses, and says which module it is."""
 
+import functools
 from collections import OrderedDict
 
 import pytest
@@ -484,3 +485,44 @@ def test_what_is_outside_of_the_module_is_put_back_where_its_code_reaches_it():
     first = Parent()
     refused_after(first, first.state_dict())
     assert first.count.item() == 0
+
+
+class Statistics:
+    __slots__ = ("count", "later", "rows")
+    later: int
+
+    def __init__(self):
+        self.count, self.rows = 0, torch.zeros(2)
+
+
+class Counts(nn.Linear):
+    """Counts its loads where no attribute, list or dict of its own is."""
+
+    def __init__(self):
+        super().__init__(2, 2)
+        loads = 0
+        self.slots = Statistics()
+        self.partial = functools.partial(print, {"n": 0})
+
+        def count():
+            nonlocal loads
+            loads += 1
+            return loads
+
+        self.count = count
+
+    def _load_from_state_dict(self, *args):
+        super()._load_from_state_dict(*args)
+        self.slots.count += 1
+        self.slots.later = 1
+        self.slots.rows += 1
+        self.partial.args[0]["n"] += 1
+        self.count()
+
+
+def test_slots_variables_of_closures_and_arguments_of_partials_are_put_back():
+    counts = Counts()
+    refused_after(counts, counts.state_dict())
+    assert (counts.slots.count, hasattr(counts.slots, "later"), counts.slots.rows.tolist()) == (0, False, [0, 0])
+    assert counts.partial.args == ({"n": 0},)
+    assert counts.count() == 1

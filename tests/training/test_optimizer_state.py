@@ -191,3 +191,16 @@ def test_parameters_that_no_group_has_are_reported():
     report = ckpt_tool.load_into(model, source.state_dict())
     assert report.optimizer_state(optimizer).notes == ("2 parameters are in no group, as in the source's optimizer: `1.weight`, `1.bias`",)
     assert report.optimizer_state(optimizer, model, torch.optim.AdamW(model[0].parameters())).notes == ()
+
+
+def test_what_adamw_sets_itself_is_not_said_to_be_the_source_s():
+    source, model = nn.Linear(2, 2), nn.Linear(2, 2)
+    given = torch.optim.Adam(source.parameters())
+    source(torch.ones(1, 2)).sum().backward()
+    given.step()
+    report = ckpt_tool.load_into(model, source)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
+    state = report.optimizer_state(given, model, optimizer)
+    assert state.notes == ("group 0: `decoupled_weight_decay` is False in the source, and stays True: AdamW sets it when it loads",)
+    optimizer.load_state_dict(state)
+    assert optimizer.param_groups[0]["decoupled_weight_decay"]

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -678,3 +679,85 @@ def test_thawed_layers_are_fused_and_train_where_this_package_is_not(tmp_path):
     assert torch.load(tmp_path / "whole.pth", weights_only=False)[1].momentum == 0.1
     x = torch.randn(2, 3, 6, 6)
     torch.testing.assert_close(torch.ao.quantization.fuse_modules(model, [["0", "1", "2"]])(x), model(x))
+
+
+def test_a_new_group_says_that_a_scheduler_knows_the_former_ones_alone():
+    model = net()
+    ckpt_tool.freeze(model, "0.*", "1.*")
+    optimizer = torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=0.1)
+    plain = ckpt_tool.thaw(model, "1.*", optimizer=optimizer, group={"lr": 0.02}).optimizer
+    assert not plain.is_followed
+    assert "initial_lr" not in optimizer.param_groups[1]
+    torch.optim.lr_scheduler.LambdaLR(optimizer, [lambda step: 0.5] * 2)
+    mended = ckpt_tool.thaw(model, "0.*", optimizer=optimizer, group={"lr": 0.01}).optimizer
+    assert mended.is_followed
+    assert str(mended).endswith("make the scheduler again, with `last_epoch`, or give the number of a group")
+    again = torch.optim.lr_scheduler.LambdaLR(optimizer, [lambda step: 0.25] * 3, last_epoch=1)
+    optimizer.step()
+    again.step()
+    assert [group["lr"] for group in optimizer.param_groups] == [0.025, 0.005, 0.0025]
+    ckpt_tool.freeze(model, "0.*")
+    assert not ckpt_tool.thaw(model, "0.*", optimizer=optimizer, group={"lr": 1.0}).optimizer.is_followed
+
+
+class Keyed(nn.BatchNorm2d):
+    def __init_subclass__(cls, *, key, **others):
+        super().__init_subclass__(**others)
+        KEYS[cls] = key
+
+
+KEYS: dict[type, str] = {}
+
+
+class Norm(Keyed, key="mine"):
+    pass
+
+
+class Meta(type):
+    def __new__(mcs, name, bases, names):
+        if any(type(base) is Meta for base in bases):
+            raise TypeError("final")
+        return super().__new__(mcs, name, bases, names)
+
+
+class Final(nn.BatchNorm2d, metaclass=Meta):
+    pass
+
+
+def test_classes_that_ask_something_of_those_below_them_are_held():
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), Norm(2))
+    assert ckpt_tool.freeze(model, "**").modules == ("1",)
+    assert (model.train()[1].training, type(model[1]).__name__, KEYS) == (False, "Norm", {Norm: "mine"})
+    ckpt_tool.thaw(model, "**")
+    assert type(model[1]) is Norm
+
+
+def test_a_class_that_can_not_be_held_is_refused_before_anything_is_frozen():
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), Final(2))
+    with pytest.raises(InputError, match=r"`1`: can't be held in eval mode: a class below Final can't be made \(final\)"):
+        ckpt_tool.freeze(model, "**")
+    assert all(one.requires_grad for one in model.parameters())
+
+
+class Integer:
+    """As numpy's and torch's."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __index__(self):
+        return self.value
+
+
+def test_numbers_of_other_libraries_are_numbers_and_truth_is_none():
+    odd: Any = {Integer(0): "7.*", torch.tensor(2): "**"}
+    schedule = FreezeSchedule(odd)
+    assert schedule == FreezeSchedule({0: "7.*", 2: "**"})
+    assert schedule.apply(net(), Integer(2)).number == 2
+    assert len(ckpt_tool.freeze(net(), first=Integer(2)).parameters) == 2
+    with pytest.raises(ValueError, match="True is no epoch"):
+        FreezeSchedule({0: "7.*", True: "**"})
+    with pytest.raises(ValueError, match="epoch True"):
+        schedule.apply(net(), True)
+    with pytest.raises(ValueError, match="`first` is an integer"):
+        ckpt_tool.freeze(net(), first=True)

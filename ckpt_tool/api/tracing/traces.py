@@ -142,11 +142,13 @@ def _cast(inputs: object, dtype: torch.dtype | None) -> object:
 
 def _check(plan: Plan, one: nn.Module, other: nn.Module) -> None:
     """Raises InputError for a plan of other networks."""
+    from ckpt_tool.training.registered import own_state
+
     for module, keys, side in (
         (one, [key for step in plan.steps for key in step.inputs], "source"),
         (other, list(plan.producers), "target"),
     ):
-        known = module.state_dict(keep_vars=True)
+        known = own_state(module)
         if missing := [key for key in keys if key not in known]:
             raise InputError(
                 type(module).__name__,

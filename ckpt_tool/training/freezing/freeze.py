@@ -4,13 +4,14 @@ are even while the model trains; until they may.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.torch_bridge import is_wrapper, local_part
-from ckpt_tool.training.freezing.holding import hold_in_eval, is_held, release
+from ckpt_tool.training.freezing.holding import check_holdable, hold_in_eval, is_held, release
 from ckpt_tool.training.freezing.noting import forget, hold_again, lost_text, note
 from ckpt_tool.training.freezing.optimizer import Group, Mended, check_optimizer, mend
 from ckpt_tool.training.freezing.selection import Selected, matching, selected
@@ -179,6 +180,8 @@ def change(
     check_wrapped(model, frozen.parameters, starting)
     if optimizer is not None:
         check_optimizer(optimizer, module, starting, group)
+    for path, owner in frozen.owners.items():
+        check_holdable(path, owner)
     for parameter in frozen.parameters.values():
         parameter.requires_grad_(False).grad = None
     already = sum(parameter.requires_grad for parameter in starting.values())
@@ -235,15 +238,26 @@ def _can_have_gradient(parameter: nn.Parameter) -> bool:
 
 def _check_arguments(patterns: Sequence[object], first: object, keys: int) -> None:
     """Raises ValueError where what is to be frozen isn't said in one of the two ways."""
-    if not (all(isinstance(each, str) for each in patterns) and isinstance(first, int | None)):
+    count = None if first is None else whole_number(first)
+    if not all(isinstance(each, str) for each in patterns) or (count is None) is not (
+        first is None
+    ):
         raise ValueError(
             "freeze(model, 'backbone.**', 'neck.*'): patterns are texts, one after the other; "
             "`first` is an integer"
         )
     if bool(patterns) is (first is not None):
         raise ValueError("freeze(model, 'backbone.**') or freeze(model, first=100), one of the two")
-    if first is not None and not 0 <= first <= keys:
+    if count is not None and not 0 <= count <= keys:
         raise ValueError(f"first={first}, but the model has {keys} keys")
+
+
+def whole_number(value: object) -> int | None:
+    """An integer of any library; None for what is none, or is True or False."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
 def _matching_any(patterns: Sequence[str], keys: list[str]) -> dict[str, None]:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from ckpt_tool.errors import InputError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -28,17 +30,27 @@ def hold_in_eval(module: nn.Module) -> None:
     since the momentum of torch's normalisations is set to 0.
     """
     from torch.nn.modules.batchnorm import _NormBase
-    from torch.nn.utils.parametrize import is_parametrized
 
     if not is_held(module):
-        own: type = type(module)
-        module.__class__ = _held_parametrized(module) if is_parametrized(module) else _held(own)
+        module.__class__ = _held_class_of(module)
         module._training_asked_for = module.training  # type: ignore[assignment]
     module.training = False
     if isinstance(module, _NormBase):
         if not hasattr(module, "_momentum_in_training"):
             module._momentum_in_training = module.momentum  # type: ignore[assignment]
         module.momentum = 0.0
+
+
+def check_holdable(path: str, module: nn.Module) -> None:
+    """Raises InputError for a module whose class takes no class of its own below it."""
+    try:
+        if not is_held(module):
+            _held_class_of(module)
+    except Exception as error:
+        kind = type(module).__name__
+        fact = f"can't be held in eval mode: a class below {kind} can't be made ({error})"
+        hint = "leave its running statistics out, and give the module `eval()` yourself"
+        raise InputError(f"`{path}`", fact, hint) from error
 
 
 def momentum_of(module: nn.Module) -> float | None:
@@ -75,6 +87,9 @@ class Held:
     """What a held module's class has before its own."""
 
     _held: type
+
+    def __init_subclass__(cls, **_: object) -> None:
+        """Not asked of the module's own class: it would take this for one of the user's."""
 
     def train(self, mode: bool = True) -> Held:
         """Leaves this module in eval mode; those inside of it train as ever."""
@@ -181,10 +196,12 @@ def _hold_alike(module: nn.Module, model: nn.Module) -> None:
         if name in vars(model):
             setattr(module, name, getattr(model, name))
     restore_below(module, momentum_of(model))
-    frozen = {name for name, one in model.named_parameters(recurse=False) if not one.requires_grad}
+    frozen = {
+        name for name, one in model._parameters.items() if one is not None and not one.requires_grad
+    }
     for part in module.modules():
-        for name, parameter in part.named_parameters(recurse=False):
-            if name in frozen and isinstance(part, _NormBase):
+        for name, parameter in part._parameters.items():
+            if name in frozen and parameter is not None and isinstance(part, _NormBase):
                 parameter.requires_grad_(False)
 
 
@@ -197,6 +214,13 @@ def restore_below(module: nn.Module, momentum: float | None) -> None:
     for part in module.modules():
         if part is not module and isinstance(part, _NormBase) and not is_held(part):
             part.momentum = momentum if part.momentum == 0 else part.momentum
+
+
+def _held_class_of(module: nn.Module) -> type:
+    from torch.nn.utils.parametrize import is_parametrized
+
+    own: type = type(module)
+    return _held_parametrized(module) if is_parametrized(module) else _held(own)
 
 
 @cache

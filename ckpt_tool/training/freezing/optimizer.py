@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.training.registered import registered_parameters
 from ckpt_tool.wording import plural
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+_INITIAL = "initial_lr"
+"""What schedulers note in each group when they are made."""
 _REPLACED = "sharded, converted, loaded from the meta device or by `assign`"
 Group = int | Mapping[str, object]
 """Where parameters go that an optimizer lacks: the number of one of its groups, or the
@@ -26,13 +30,15 @@ class Mended:
 
     `skipped` are the keys of frozen parameters in its groups: without a gradient it passes them
     over, and keeps their state, which `states` of them have. `added` are the keys that were put
-    into its groups.
+    into its groups, `is_followed` says that a scheduler of learning rates had set its groups when a
+    new one was added.
     """
 
     skipped: tuple[str, ...] = ()
     states: int = 0
     added: tuple[str, ...] = ()
     group: int | None = None
+    is_followed: bool = False
 
     def __str__(self) -> str:
         texts = []
@@ -46,6 +52,11 @@ class Mended:
             texts.append(f"{some} {them} passed over, {self.states} of them with a state")
         if self.added:
             texts.append(f"{plural(len(self.added), 'parameter')} added to its group {self.group}")
+        if self.is_followed:
+            texts.append(
+                "a scheduler of learning rates made before knows its former groups alone: make the "
+                "scheduler again, with `last_epoch`, or give the number of a group"
+            )
         return f"optimizer: {'; '.join(texts) or 'as it was'}"
 
 
@@ -64,7 +75,7 @@ def check_optimizer(
         fact = "is LBFGS, which moves parameters without a gradient by its history, too"
         raise InputError("optimizer", fact, "build it again from the parameters that train")
     held = _held_by(optimizer)
-    if not any(id(parameter) in held for parameter in module.parameters()):
+    if not any(id(parameter) in held for _, parameter in registered_parameters(module)):
         fact = "has no parameter of this model"
         hint = f"build it of this model's parameters, after the model is {_REPLACED}"
         raise InputError("optimizer", fact, hint)
@@ -84,7 +95,7 @@ def _check_no_old_ones(optimizer: torch.optim.Optimizer, module: nn.Module) -> N
     """Raises InputError for parameters without values that the model doesn't have: they were its
     own before a load made real ones in their place.
     """
-    own = {id(parameter) for parameter in module.parameters()}
+    own = {id(parameter) for _, parameter in registered_parameters(module)}
     given = [one for group in optimizer.param_groups for one in group["params"]]
     old = sum(one.is_meta and id(one) not in own for one in given)
     if old:
@@ -106,6 +117,7 @@ def mend(
     """
     added: list[str] = []
     index: int | None = None
+    count = len(optimizer.param_groups)
     for batch in batches:
         held = _held_by(optimizer)
         lacking = {id(parameters[key]): key for key in batch if id(parameters[key]) not in held}
@@ -116,7 +128,9 @@ def mend(
     held = _held_by(optimizer)
     skipped = [key for key, one in parameters.items() if not one.requires_grad and id(one) in held]
     states = sum(bool(optimizer.state.get(parameters[key])) for key in skipped)
-    return Mended(tuple(skipped), states, tuple(added), index)
+    is_new = len(optimizer.param_groups) > count
+    is_followed = is_new and any(_INITIAL in each for each in optimizer.param_groups[:count])
+    return Mended(tuple(skipped), states, tuple(added), index, is_followed)
 
 
 def _held_by(optimizer: torch.optim.Optimizer) -> set[int]:
@@ -130,8 +144,12 @@ def _add(
     if not isinstance(group, int):
         is_named = any("param_names" in each for each in optimizer.param_groups)
         params = list(lacking.items()) if is_named else list(lacking.values())
+        is_followed = any(_INITIAL in each for each in optimizer.param_groups)
         optimizer.add_param_group({**group, "params": params})
         group = len(optimizer.param_groups) - 1
+        if is_followed:  # what a scheduler that goes on asks each group for
+            new = optimizer.param_groups[group]
+            new.setdefault(_INITIAL, deepcopy(new["lr"]))
     else:
         chosen = optimizer.param_groups[group]
         chosen["params"].extend(lacking.values())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.keys import outline
-from ckpt_tool.training.freezing.freeze import Frozen, Thawed, change
+from ckpt_tool.training.freezing.freeze import Frozen, Thawed, change, whole_number
 from ckpt_tool.training.freezing.holding import is_held
 from ckpt_tool.training.freezing.noting import lost_text
 from ckpt_tool.training.freezing.optimizer import Group, Mended
@@ -181,8 +181,10 @@ class FreezeSchedule:
         Raises RuleError for a pattern of any epoch that matches no key, InputError where an
         optimizer or DistributedDataParallel would go wrong.
         """
-        if not isinstance(number, int) or number < 0:
+        known = whole_number(number)
+        if known is None or known < 0:
             raise ValueError(f"{self.unit} {number!r}: they are whole numbers from 0 on")
+        number = known
         module = unwrapped(model)
         keys = reachable_keys(module)
         thawed = selected(module, self.trainable(keys, number))
@@ -270,9 +272,10 @@ def _without(every: Selected, thawed: Selected) -> Selected:
 
 
 def _entries(given: Mapping[int, Patterns], trains: bool) -> Iterator[Entry]:
-    for at, patterns in given.items():
-        if not isinstance(at, int) or at < 0:
-            raise ValueError(f"{at!r} is no epoch or step: they are whole numbers from 0 on")
+    for number, patterns in given.items():
+        at = whole_number(number)
+        if at is None or at < 0:
+            raise ValueError(f"{number!r} is no epoch or step: they are whole numbers from 0 on")
         listed = (patterns,) if isinstance(patterns, str) else tuple(patterns)
         if not all(isinstance(each, str) for each in listed):
             raise ValueError(f"{{{at}: {listed!r}}}: patterns are texts")

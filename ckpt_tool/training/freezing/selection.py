@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.keys import Matcher, PatternError, meant_note, parse
 from ckpt_tool.training.live import EXTRA_STATE
+from ckpt_tool.training.registered import own_state, registered_parameters
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,9 +44,9 @@ def selected(module: nn.Module, keys: Iterable[str]) -> Selected:
     """What the keys stand for. Raises InputError for one that stands for no parameter and no
     buffer, and for statistics of TorchScript.
     """
-    state = module.state_dict(keep_vars=True)
+    state = own_state(module)
     # By the tensors themselves: a state dict may have other names for them than the modules.
-    parameters = {id(parameter): parameter for parameter in module.parameters()}
+    parameters = {id(parameter): parameter for _, parameter in registered_parameters(module)}
     buffers = _buffers_of(module)
     wanted = [(key, id(state[key])) for key in keys if key.rpartition(".")[2] != EXTRA_STATE]
     known = parameters.keys() | buffers.keys()
@@ -53,7 +54,7 @@ def selected(module: nn.Module, keys: Iterable[str]) -> Selected:
     # What quantised parameters have beside their codes (`weight.absmax`) is a part of them.
     strange = (key for key, tensor in wanted if tensor not in known and not _is_below(key, own))
     if (key := next(strange, None)) is not None:
-        fact = f"`{key}` can't be frozen: the state dict has a tensor of its own for it"
+        fact = f"`{key}` can't be frozen or thawed: the state dict has a tensor of its own for it"
         raise InputError(type(module).__name__, fact)
     found = [buffers[tensor] for _, tensor in wanted if tensor in buffers]
     owners = _owners_of_statistics(module, found)
@@ -69,8 +70,8 @@ def _is_below(key: str, keys: Container[str]) -> bool:
 
 def reachable_keys(module: nn.Module) -> list[str]:
     """The keys of the state dict that stand for parameters and buffers of the modules."""
-    known = {id(one) for one in module.parameters()} | _buffers_of(module).keys()
-    state = module.state_dict(keep_vars=True)
+    known = {id(one) for _, one in registered_parameters(module)} | _buffers_of(module).keys()
+    state = own_state(module)
     return [key for key, tensor in state.items() if id(tensor) in known]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.training.registered import registered_parameters
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,7 +60,7 @@ def _reduced_by(wrapper: DistributedDataParallel) -> set[int]:
     their number alone.
     """
     count = wrapper._get_ddp_logging_data()["num_parameter_tensors"]  # type: ignore[no-untyped-call]
-    parameters = list(wrapper.module.parameters())
+    parameters = list({id(one): one for _, one in registered_parameters(wrapper.module)}.values())
     trainable = [one for one in parameters if one.requires_grad]
     known = parameters if count == len(parameters) else trainable if count == len(trainable) else []
     return {id(parameter) for parameter in known}

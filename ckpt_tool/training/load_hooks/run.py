@@ -21,6 +21,7 @@ from ckpt_tool.torch_bridge import is_wrapper
 from ckpt_tool.training.load_hooks.effects import Taken, put_back, taken_by
 from ckpt_tool.training.load_hooks.parts import HookedModule, Slot, is_overridden, regions_of
 from ckpt_tool.training.memory.filling import LiveTensors
+from ckpt_tool.training.registered import own_state
 from ckpt_tool.training.snapshots import Snapshot
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _part_of(
     module: nn.Module, path: str, region: nn.Module, plan: Plan, keys: Mapping[int, str]
 ) -> HookedModule:
     """A module with the keys of the model for its own names, and those that the plan fills."""
-    state = region.state_dict(keep_vars=True)
+    state = own_state(region)
     names = {name: keys.get(id(tensor)) for name, tensor in state.items()}
     loaded = {name: key for name, key in names.items() if key in plan.producers}
     return HookedModule(module, path, region, names, loaded)

@@ -5,10 +5,10 @@ before anything is.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.torch_bridge import (
@@ -23,12 +23,25 @@ from ckpt_tool.torch_bridge import (
 )
 from ckpt_tool.training.memory.arena import Arena
 from ckpt_tool.training.memory.local_parts import LocalPart, local_parts
+from ckpt_tool.training.memory.offloaded import offloaded
 from ckpt_tool.training.memory.strides import overlaps_itself
 from ckpt_tool.training.snapshots import Snapshot
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+OFFLOADED = (
+    "is offloaded: accelerate keeps its values elsewhere, so that values written to it are lost",
+    "load before the model is offloaded",
+)
+
+
+class _Place(NamedTuple):
+    """Where a module has a tensor: its own dict of them, and the name there."""
+
+    tensors: MutableMapping[str, torch.Tensor]
+    name: str
 
 
 class LiveTensors:
@@ -38,28 +51,27 @@ class LiveTensors:
         """`state` is the module's state dict with its own tensors."""
         self._name = type(module).__name__
         self._by_key = state
-        self._places: dict[object, list[tuple[nn.Module, str]]] = defaultdict(list)
-        """Where a tensor of the meta device is to be replaced: every module and name that has it,
-        or has it as another object.
+        self._places: dict[object, list[_Place]] = defaultdict(list)
+        """Where a tensor of the meta device is to be replaced: wherever a module has it, or has it
+        as another object.
         """
         self.replaced: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         """Tensors of the meta device, by their identity, with what comes in their places."""
         self._asked: set[object] = set()
         self._memory = Arena()
-        self._waiting: list[tuple[nn.Module, str, torch.Tensor]] = []
+        self._waiting: list[tuple[_Place, torch.Tensor]] = []
         self._known: dict[int, torch.Tensor] = {}
         """The module's tensors that have a storage, by their identity as objects."""
         self.had_meta = False
         """Whether any tensor of the module, of its state dict or not, was on the meta device."""
-        for owner in module.modules():
-            for name, tensor in (*owner._parameters.items(), *owner._buffers.items()):
-                if tensor is None:
-                    continue
-                self.had_meta |= tensor.is_meta
-                if not odd_kind(tensor):
-                    self._known[id(tensor)] = tensor
-                    if tensor.is_meta:
-                        self._places[identity_of(tensor)].append((owner, name))
+        for place in _places_in(module):
+            tensor = place.tensors[place.name]
+            self.had_meta |= tensor.is_meta
+            if not odd_kind(tensor):
+                self._known[id(tensor)] = tensor
+                if tensor.is_meta:
+                    self._places[identity_of(tensor)].append(place)
+        self._offloaded = {id(tensor) for tensor in offloaded(module)} if self.had_meta else set()
 
     def __getitem__(self, key: str) -> torch.Tensor:
         return self._by_key[key]
@@ -69,6 +81,7 @@ class LiveTensors:
         for key in keys:
             tensor = self._by_key[key]
             why = self._obstacle(tensor) if tensor.numel() else None
+            why = OFFLOADED if id(tensor) in self._offloaded else why
             if why:
                 raise InputError(self._name, f"`{key}` {why[0]}", why[1])
 
@@ -206,9 +219,11 @@ class LiveTensors:
             self._replace(current, value)
 
     def commit(self) -> None:
-        """Puts the tensors that have memory in the place of those on the meta device."""
-        for owner, name, new in self._waiting:
-            setattr(owner, name, new)
+        """Puts the tensors that have memory in the place of those on the meta device, where these
+        were found: a module's own `__setattr__` may refuse them.
+        """
+        for place, new in self._waiting:
+            place.tensors[place.name] = new
         self._waiting.clear()
 
     def try_fill(self, current: torch.Tensor, value: torch.Tensor, undo: ExitStack) -> None:
@@ -231,11 +246,19 @@ class LiveTensors:
             ) from error
 
     def _replace(self, current: torch.Tensor, value: torch.Tensor) -> None:
-        for owner, name in self._places[identity_of(current)]:
-            tensor = getattr(owner, name)
+        for place in self._places[identity_of(current)]:
+            tensor = place.tensors[place.name]
             if id(tensor) not in self.replaced:
                 self.replaced[id(tensor)] = tensor, _like(tensor, value)
-            self._waiting.append((owner, name, self.replaced[id(tensor)][1]))
+            self._waiting.append((place, self.replaced[id(tensor)][1]))
+
+
+def _places_in(module: nn.Module) -> Iterator[_Place]:
+    for owner in module.modules():
+        for tensors in (owner._parameters, owner._buffers):
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    yield _Place(tensors, name)  # type: ignore[arg-type]
 
 
 def _takes_room(tensor: torch.Tensor) -> bool:
@@ -291,8 +314,8 @@ def _whole(memory: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def _like(tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """A value as the parameter or buffer that stood there: of its class, and with what others noted
-    on it.
+    """A value as the parameter or buffer that stood there: of its class, with what others noted on
+    it, and with its gradient's hooks, whose handles go on working.
     """
     import torch
     from torch import nn
@@ -307,6 +330,10 @@ def _like(tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         new = value.as_subclass(type(tensor)).requires_grad_(tensor.requires_grad)
     if not is_distributed(tensor):
         vars(new).update(vars(tensor))
+    if tensor.is_leaf and tensor._backward_hooks is not None:
+        new._backward_hooks = tensor._backward_hooks
+    if tensor.is_leaf and tensor._post_accumulate_grad_hooks is not None:
+        new._post_accumulate_grad_hooks = tensor._post_accumulate_grad_hooks
     return new
 
 

@@ -5,6 +5,7 @@ keys.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
@@ -20,7 +21,9 @@ from ckpt_tool.optimizers import (
 )
 from ckpt_tool.optimizers.saved import NAMES, PARAMS
 from ckpt_tool.tensors import shape_text
-from ckpt_tool.training.live import keys_of_parameters, unwrapped
+from ckpt_tool.training.live import keys_by_parameter, keys_of_parameters, unwrapped
+from ckpt_tool.training.registered import has_own_parameters
+from ckpt_tool.wording import plural
 
 if TYPE_CHECKING:
     import torch
@@ -53,9 +56,35 @@ def target_of(
     return TargetOptimizer(tuple(parameters), groups)
 
 
+def check_order(module: nn.Module, parameters: Sequence[tuple[str, ...]]) -> None:
+    """Raises InputError for a model whose own `parameters()` gives others by now than when it was
+    loaded, or in another order: which numbers an optimizer of it has is then not known.
+    """
+    if not has_own_parameters(module) or not parameters:
+        return
+    now = keys_of_parameters(module)
+    if now != tuple(parameters):
+        fact = (
+            f"gives {plural(len(now), 'parameter')} by its own `parameters()`, and gave "
+            f"{len(parameters)} when it was loaded"
+            if len(now) != len(parameters)
+            else "gives its parameters in another order than when it was loaded"
+        )
+        hint = "give the optimizer as well: optimizer_state(…, model, optimizer)"
+        raise InputError(type(module).__name__, fact, hint)
+
+
 def is_optimizer(value: object) -> bool:
     """Whether it is an optimizer, or something around one that can give its state."""
     return hasattr(value, "param_groups") and hasattr(value, "state_dict")
+
+
+def owned_entries(optimizer: torch.optim.Optimizer | None) -> dict[str, str]:
+    """What of its groups an optimizer sets itself, whatever it loads, with the class that does."""
+    from torch.optim import AdamW
+
+    is_adamw = isinstance(getattr(optimizer, "optimizer", optimizer), AdamW)
+    return {"decoupled_weight_decay": "AdamW"} if is_adamw else {}
 
 
 def class_of_step(optimizer: object) -> tuple[str, str]:
@@ -100,7 +129,7 @@ def _name(kind: Kind | UnknownKind) -> str:
 def _keys_of_parameters(module: nn.Module, plan: Plan) -> dict[int, list[str]]:
     """All keys of each parameter by its identity, those of the plan first."""
     known = plan.target if plan.target is not None else plan.producers
-    pairs = zip(module.parameters(), keys_of_parameters(module), strict=True)
     return {
-        id(parameter): sorted(keys, key=lambda key: key not in known) for parameter, keys in pairs
+        identity: sorted(keys, key=lambda key: key not in known)
+        for identity, keys in keys_by_parameter(module).items()
     }

@@ -26,8 +26,15 @@ from ckpt_tool.optimizers import (
 from ckpt_tool.optimizers.naming import pairing_note
 from ckpt_tool.optimizers.saved import GROUPS, NAMES, PARAMS, STATE, Form, Path
 from ckpt_tool.optimizers.targets import of_model
+from ckpt_tool.training.live import unwrapped
 from ckpt_tool.training.optimizers.filling import LABEL, fill, form_of, holds_parameters
-from ckpt_tool.training.optimizers.owner import is_optimizer, kind_of, target_of
+from ckpt_tool.training.optimizers.owner import (
+    check_order,
+    is_optimizer,
+    kind_of,
+    owned_entries,
+    target_of,
+)
 from ckpt_tool.training.optimizers.reading import opened_state
 
 if TYPE_CHECKING:
@@ -93,6 +100,8 @@ def optimizer_state(
         if isinstance(given, str | os.PathLike | Checkpoint):
             form = form or "ids"
         target = of_model(parameters)
+        if optimizer is None and model is not None:
+            check_order(unwrapped(model), parameters)
         if optimizer is not None:
             target = target_of(optimizer, model, plan)
         kind = kind_of(saved, given, optimizer)
@@ -103,7 +112,8 @@ def optimizer_state(
             entries, moved.steps, state_dict, is_optimizer(given), lambda path: homes.get(path[:2])
         )
         paired = pairing_note(saved, plan.source, kind)
-        notes = (*((paired,) if paired else ()), *_notes(saved, moved, target))
+        own = owned_entries(optimizer)
+        notes = (*((paired,) if paired else ()), *_notes(saved, moved, target, own))
         return OptimizerState(entries, moved, notes)
 
 
@@ -192,10 +202,14 @@ def _flat_groups(saved: SavedOptimizer, moved: MovedState) -> dict[str, object]:
 
 
 def _notes(
-    saved: SavedOptimizer, moved: MovedState, target: TargetOptimizer | None
+    saved: SavedOptimizer,
+    moved: MovedState,
+    target: TargetOptimizer | None,
+    owned: Mapping[str, str],
 ) -> Iterator[str]:
     """What a reader should know of the groups: which entries are the source's, and differ from the
-    optimizer's own, and which parameters no group has.
+    optimizer's own, and which parameters no group has. `owned` are the entries that the optimizer
+    sets itself when it loads, with the class that does it.
     """
     grouped = {name for group in moved.groups for name in group.names}
     left = [
@@ -211,7 +225,12 @@ def _notes(
         odd = [name for name in own if name in given and not _equal(own[name], given[name])]
         for name in odd:
             values = [str(value)[:40] for value in (given[name], own[name])]
-            yield f"group {place}: `{name}` is {values[0]}, as in the source (here {values[1]})"
+            yield (
+                f"group {place}: `{name}` is {values[0]} in the source, and stays {values[1]}: "
+                f"{owned[name]} sets it when it loads"
+                if name in owned
+                else f"group {place}: `{name}` is {values[0]}, as in the source (here {values[1]})"
+            )
 
 
 def _equal(one: object, other: object) -> bool:
