@@ -29,13 +29,15 @@ class Distance:
 @dataclass(frozen=True, slots=True)
 class Found:
     """What the calls took and gave on both sides; `entering` is how far the inputs of the module
-    that gets other ones first are apart, `again` are the outputs as sketches.
+    that gets other ones first are apart, `given` what that one gives, `again` are the outputs as
+    sketches.
     """
 
     calls: tuple[Captured, Captured]
     entering: Distance | None
     inputs: Distance | None
     outputs: Distance | None
+    given: tuple[object, object]
     again: tuple[Sequence[Sketch], Sequence[Sketch]]
 
 
@@ -67,6 +69,7 @@ def exact_distances(
         distance_of(entering[0], entering[1]),
         distance_of(took[0], took[1]),
         distance_of(gave[0], gave[1]),
+        (entered[0].output, entered[1].output),
         (again[0], again[1]),
     )
 

@@ -35,7 +35,8 @@ _MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 class Sketch:
     """What is kept of a value at a place in what a module takes or gives. `odd` is a sum over the
     places and kinds of elements that are not finite, or huge; they count as zeros. `huge` is a sum
-    of those that are finite, with signs by their places; `count` is how many are finite.
+    of those that are finite, with signs by their places; `count` is how many are finite. It
+    `is_varied` where they are neither all the same nor all whole numbers, as labels and masks are.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class Sketch:
     odd: int
     huge: float = 0.0
     count: int = 0
+    is_varied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ def sketch_of(tensor: torch.Tensor, path: Path = ()) -> Sketch:
         flat = torch.view_as_real(flat.resolve_conj()).reshape(-1)
     sums = torch.zeros(min(SUMS, max(flat.numel(), 1)), dtype=torch.float64)
     square, odd, huge, count = 0.0, 0, 0.0, flat.numel()
+    are_whole, least, most = True, inf, -inf
     for start in range(0, flat.numel(), CHUNK):
         part = flat[start : start + CHUNK].cpu().double()
         mixed = _mixed(start, part.numel())
@@ -87,12 +90,16 @@ def sketch_of(tensor: torch.Tensor, path: Path = ()) -> Sketch:
             huge += float((part * ((mixed & 1) * 2 - 1))[is_huge].sum())
             part = torch.where(is_odd, 0.0, part)
         square += float(part.square().sum())
+        are_whole = are_whole and bool((part == part.round()).all())
+        least, most = min(least, float(part.min())), max(most, float(part.max()))
         if flat.numel() <= SUMS:
             sums[start : start + part.numel()] = part
         else:
             signs = (mixed & 1).mul_(2).sub_(1)
             sums.index_add_(0, mixed >> 1 & (SUMS - 1), part * signs)
-    return Sketch(path, tuple(tensor.shape), eps_of(tensor), sums, sqrt(square), odd, huge, count)
+    is_varied = not are_whole and (least < most or flat.numel() == 1)
+    shape, norm = tuple(tensor.shape), sqrt(square)
+    return Sketch(path, shape, eps_of(tensor), sums, norm, odd, huge, count, is_varied)
 
 
 def _mixed(start: int, count: int) -> torch.Tensor:

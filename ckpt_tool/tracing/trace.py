@@ -8,6 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from ckpt_tool.tracing.agreeing import inner_of, outputs_agree
 from ckpt_tool.tracing.comparing import (
     Kind,
     Parting,
@@ -58,8 +59,9 @@ class Place:
 class Trace:
     """What became of two networks on one input.
 
-    `is_same` where nothing diverges and the outputs were compared, `place` where something does;
-    neither where outputs can't be compared. `rows` are the calls of paired modules in the order in
+    `is_same` where the outputs were compared and nothing diverges, or they agree although a module
+    inside does, which a note names; `place` where something does; neither where outputs can't be
+    compared. `rows` are the calls of paired modules in the order in
     which they ended, with the distances of inputs and outputs relative to their size; `floor` is
     what rounding alone may make of it at most. `kept` holds the outputs that were asked for, by
     side and module, one for each call.
@@ -118,7 +120,13 @@ def trace_models(
     place = None
     if parting is not None:
         found = exact_distances(one, other, given, setting, parting)
-        notes += _unsteady(found, first, second, parting)
+        notes += (unsteady := _unsteady(found, first, second, parting))
+        outputs = first.calls["", 0].outputs, second.calls["", 0].outputs
+        if is_compared and not unsteady and outputs_agree(*outputs):
+            inner = inner_of((one, other), given, setting, parting, found, outputs)
+            notes.append(inner.said)
+            parting = None if inner.is_same else parting
+    if parting is not None:
         near = max(parting.row.floors)
         concerned = concerned_by(plan, pairs, parting.row, in_another_order.rows)
         records = first, second
