@@ -90,10 +90,13 @@ class Recorder:
         """What the network gives that can't be compared."""
         self.written: list[str] = []
         """Parameters that forward has written to, which are others now."""
+        self.transformed: list[str] = []
+        """Modules that ran inside of a transform whose tensors have no values to compare."""
         self._begin()
 
     def _begin(self) -> None:
-        for each in (self.calls, self.captured, self.kept, self.unknown, self.written):
+        records = self.calls, self.captured, self.kept
+        for each in (*records, self.unknown, self.written, self.transformed):
             each.clear()
         self._events = 0
         self._counts: Counter[str] = Counter()
@@ -154,8 +157,20 @@ class Recorder:
             if self._keeps(path):
                 self.kept.setdefault(path, []).append(copied(output))
 
-        yield module.register_forward_pre_hook(before, with_kwargs=True, prepend=True)
-        yield module.register_forward_hook(after, with_kwargs=True)
+        begin, end = (self._where_values_are(path, hook) for hook in (before, after))
+        yield module.register_forward_pre_hook(begin, with_kwargs=True, prepend=True)
+        yield module.register_forward_hook(end, with_kwargs=True)
+
+    def _where_values_are(self, path: str, hook: Callable[..., None]) -> Callable[..., None]:
+        """A hook that leaves out the calls inside of transforms."""
+
+        def run(*given: Any) -> None:
+            if is_transformed():
+                self.transformed.append(path)
+            else:
+                hook(*given)
+
+        return run
 
     def _note_written(self, before: Mapping[str, int]) -> None:
         now = _versions(self._module)
@@ -179,6 +194,20 @@ def can_be_hooked(module: nn.Module) -> bool:
     import torch
 
     return not isinstance(module, torch.jit.ScriptModule)
+
+
+def is_transformed() -> bool:
+    """Whether torch.func maps a function, or removes what it writes in place: the tensors inside
+    have no values then, and hooks can't compare them.
+    """
+    import torch
+    from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
+
+    functorch = torch._C._functorch
+    if functorch.peek_interpreter_stack() is None:
+        return False
+    without_values = functorch.TransformType.Vmap, functorch.TransformType.Functionalize
+    return any(each.key() in without_values for each in retrieve_all_functorch_interpreters())
 
 
 def arguments(inputs: object) -> tuple[tuple[object, ...], dict[str, object]]:

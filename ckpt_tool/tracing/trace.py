@@ -128,7 +128,9 @@ def trace_models(
             parting = None if inner.is_same else parting
     if parting is not None:
         near = max(parting.row.floors)
-        concerned = concerned_by(plan, pairs, parting.row, in_another_order.rows)
+        compared = {row.other for row in rows if row.outputs is not None}
+        compared -= in_another_order.rows
+        concerned = concerned_by(plan, compared, parting.row)
         records = first, second
         place = _place(plan, one, other, pairs, parting, found, near, concerned, records, setting)
     is_same = place is None and is_compared
@@ -190,6 +192,12 @@ def _notes(
             f"{plural(len(unlike), 'call')}, the first of `{unlike[0].other}`"
         )
     for side, record in (("first", first), ("second", second)):
+        if record.transformed:
+            others = " and others" if len(set(record.transformed)) > 1 else ""
+            notes.append(
+                f"not compared, for they run inside of `torch.func.vmap` or `functionalize`: "
+                f"`{record.transformed[0]}`{others} of the {side} network"
+            )
         if record.written:
             notes.append(
                 f"the forward of the {side} network writes to its parameters, `{record.written[0]}`"
@@ -207,6 +215,8 @@ def _silent(
     called = {path for path, _ in first.calls}, {path for path, _ in second.calls}
     for pair in pairs:
         is_first = pair.one in called[0]
+        if pair.one in first.transformed or pair.other in second.transformed:
+            continue
         if is_first is (pair.other in called[1]):
             continue
         sides = (0, pair.one, "first"), (1, pair.other, "second")
