@@ -85,9 +85,10 @@ def limit_of(floor: float) -> float:
 def parting_of(rows: Sequence[Row], reordered: Reordered = NOTHING) -> Parting | None:
     """The first place where outputs diverge from inputs that agree; None where there is none.
 
-    `reordered` are modules whose outputs have another order by design: they aren't compared, nor is
-    what gets other inputs after them inside of the module around them, nor one that may have
-    another order, or has some of them inside, if the outputs of a module around it agree again.
+    `reordered` are modules whose outputs have another order by design: where they don't agree in
+    that order they aren't compared, but for those that must; nor is what gets other inputs after
+    them inside of the module around them, nor one that may have another order, or has some of them
+    inside, if the outputs of a module around it agree again.
     """
     events = sorted(
         [(row.began, row, False) for row in rows] + [(row.ended, row, True) for row in rows],
@@ -100,7 +101,8 @@ def parting_of(rows: Sequence[Row], reordered: Reordered = NOTHING) -> Parting |
         apart = row.outputs if is_end else row.inputs
         if is_end and row.other in reordered.rows:
             passed.append(row)
-            continue
+            if _is_far(row, True, worst) and row.other not in reordered.known:
+                continue
         if apart is None or id(row) in hidden:
             continue
         if row.is_weak and (not is_end or _is_far(row, False, worst)):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.tracing.comparing import Parting
 from ckpt_tool.tracing.exact import Found, distance_of
+from ckpt_tool.tracing.orders import NO_ORDERS, Orders
 from ckpt_tool.tracing.pairs import Pair
 from ckpt_tool.tracing.recording import Recorder, Setting, copied, quiet
 from ckpt_tool.tracing.sketches import farthest, tensors_in
@@ -43,6 +44,7 @@ def hints_of(
     concerned: Sequence[Concerned],
     records: tuple[Recorder, Recorder],
     setting: Setting,
+    orders: Orders,
 ) -> Iterator[str]:
     """What was tried and explains it, most likely first; where nothing does, what differs in how
     the two modules are set.
@@ -50,10 +52,12 @@ def hints_of(
     twins = list(_twins(pairs, parting, floor, records))
     first = one.get_submodule(parting.row.one)
     second = other.get_submodule(parting.row.other)
-    trial = _Trial(second, found, floor, setting)
+    trial = _Trial(second, found, floor, setting, orders if parting.row.other else NO_ORDERS)
     changes = chain(
         _exchanges(other, twins),
-        _changes(plan, first, second, parting, concerned) if parting.kind != "drift" else (),
+        _changes(plan, first, second, parting, concerned, orders)
+        if parting.kind != "drift"
+        else (),
     )
     for said, change in () if trial.agrees(_nothing) else islice(changes, MAX_TRIES):
         if trial.agrees(change):
@@ -75,10 +79,12 @@ def _nothing() -> Iterator[None]:
 class _Trial:
     """The second network's module on the first one's inputs."""
 
-    def __init__(self, module: nn.Module, found: Found, floor: float, setting: Setting) -> None:
+    def __init__(
+        self, module: nn.Module, found: Found, floor: float, setting: Setting, orders: Orders
+    ) -> None:
         self._module, self._call, self._floor = module, found.calls[1], floor
         self._expected = tensors_in(found.calls[0].output)
-        self._setting = setting
+        self._setting, self._orders = setting, orders
 
     def _run(self, setting: Setting) -> object:
         with quiet(self._module, setting):
@@ -91,7 +97,7 @@ class _Trial:
                 given = self._setting.run(self._run)
             except Exception:
                 return False
-            apart = distance_of(self._expected, tensors_in(given))
+            apart = distance_of(self._expected, tensors_in(given), self._orders)
         return apart is not None and apart.relative <= self._floor
 
 
@@ -101,6 +107,7 @@ def _changes(
     second: nn.Module,
     parting: Parting,
     concerned: Sequence[Concerned],
+    orders: Orders,
 ) -> Iterator[Change]:
     prefix = f"{parting.row.other}." if parting.row.other else ""
     state = {f"{prefix}{key}": tensor for key, tensor in second.state_dict(keep_vars=True).items()}
@@ -110,6 +117,7 @@ def _changes(
     yield from _joined(own, concerned)
     yield from _rotary(second, own or {key: one for key, one in state.items() if one.dim() == 2})
     yield from _transposed(own)
+    yield from _ordered(own, orders)
 
 
 def _settings(first: nn.Module, second: nn.Module) -> Iterator[Change]:
@@ -241,6 +249,16 @@ def _transposed(own: Mapping[str, torch.Tensor]) -> Iterator[Change]:
     for key, tensor in own.items():
         if tensor.dim() == 2 and tensor.shape[0] == tensor.shape[1]:
             yield f"`{key}` transposed", _values(own, {key: tensor.detach().t()})
+
+
+def _ordered(own: Mapping[str, torch.Tensor], orders: Orders) -> Iterator[Change]:
+    """Columns or rows in an order that the rules give other tensors."""
+    for key, tensor in own.items():
+        for axis in range(min(tensor.dim(), 2)):
+            for moved in orders.along(tensor, axis):
+                lines = "columns" if axis else "rows"
+                said = f"`{key}` with its {lines} in the order that the rules give other tensors"
+                yield said, _values(own, {key: moved})
 
 
 def _values(

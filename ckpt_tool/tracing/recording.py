@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.tracing.leaves import unknown_in
+from ckpt_tool.tracing.orders import NO_ORDERS, Orders
 from ckpt_tool.tracing.sketches import Sketch, sketches_in
 from ckpt_tool.training.own_code import raised
 from ckpt_tool.training.snapshots import held, version_of
@@ -72,7 +73,8 @@ def _needs_gradients(error: BaseException) -> bool:
 
 class Recorder:
     """Hooks on modules of one network, by their paths; `wanted` names calls whose values are kept
-    in full, `kept` modules whose outputs are.
+    in full, `kept` modules whose outputs are. What modules inside take and give is also sketched in
+    other `orders`.
     """
 
     def __init__(
@@ -81,11 +83,13 @@ class Recorder:
         paths: Collection[str],
         wanted: Collection[Call] = (),
         kept: Callable[[str], bool] = lambda path: False,
+        orders: Orders = NO_ORDERS,
     ) -> None:
         self.calls: dict[Call, Recorded] = {}
         self.captured: dict[Call, Captured] = {}
         self.kept: dict[str, list[object]] = {}
         self._module, self._paths, self._wanted, self._keeps = module, paths, wanted, kept
+        self._orders = orders
         self.unknown: list[str] = []
         """What the network gives that can't be compared."""
         self.written: list[str] = []
@@ -133,6 +137,8 @@ class Recorder:
                 raise InputError(name, fact, "give inputs as its forward takes them") from error
 
     def _hooks(self, path: str, module: nn.Module) -> Iterator[Any]:
+        orders = self._orders if path else NO_ORDERS
+
         def before(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
             call = path, self._counts[path]
             self._counts[path] += 1
@@ -140,7 +146,7 @@ class Recorder:
             if call in self._wanted:
                 self.captured[call] = Captured(copied(args), copied(kwargs))
             if path in self._paths:
-                self.calls[call] = Recorded(sketches_in((args, kwargs)), self._event())
+                self.calls[call] = Recorded(sketches_in((args, kwargs), orders), self._event())
 
         def after(
             module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], output: object
@@ -151,7 +157,7 @@ class Recorder:
             if call in self._wanted:
                 self.captured[call].output = copied(output)
             if path in self._paths:
-                self.calls[call].outputs = sketches_in(output)
+                self.calls[call].outputs = sketches_in(output, orders)
                 self.unknown = unknown_in(output) if call == ("", 0) else self.unknown
                 self.calls[call].ended = self._event()
             if self._keeps(path):

@@ -8,11 +8,12 @@ they differ, so that no network's outputs have to be kept.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, sqrt
 from typing import TYPE_CHECKING
 
 from ckpt_tool.tracing.leaves import Path, leaves_in
+from ckpt_tool.tracing.orders import NO_ORDERS, Orders
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,7 @@ class Sketch:
     places and kinds of elements that are not finite, or huge; they count as zeros. `huge` is a sum
     of those that are finite, with signs by their places; `count` is how many are finite. It
     `is_varied` where they are neither all the same nor all whole numbers, as labels and masks are.
+    `moved` are the sketches of the same with channels in other orders.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class Sketch:
     huge: float = 0.0
     count: int = 0
     is_varied: bool = False
+    moved: tuple[Sketch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,15 @@ class Apart:
         return self.distance / max(self.floor, 1e-30)
 
 
-def sketches_in(value: object) -> list[Sketch]:
-    """The sketches of all numbers in what a module takes or gives, taken at once."""
-    return [sketch_of(tensor, path) for path, tensor in leaves_in(value)]
+def sketches_in(value: object, orders: Orders = NO_ORDERS) -> list[Sketch]:
+    """The sketches of all numbers in what a module takes or gives, taken at once, each with those
+    in other orders.
+    """
+    found = []
+    for path, tensor in leaves_in(value):
+        moved = tuple(sketch_of(each, path) for each in orders.variants(tensor))
+        found.append(replace(sketch_of(tensor, path), moved=moved))
+    return found
 
 
 def sketch_of(tensor: torch.Tensor, path: Path = ()) -> Sketch:
@@ -133,9 +142,15 @@ def eps_of(tensor: torch.Tensor) -> float:
 
 
 def distance(one: Sketch, other: Sketch) -> float | None:
-    """The size of the difference, relative to the larger of the two; None where the shapes
-    differ.
+    """The size of the difference, relative to the larger of the two, in the order that brings them
+    closest; None where the shapes differ.
     """
+    apart = _distance(one, other)
+    found = (_distance(each, other) for each in one.moved)
+    return None if apart is None else min([apart, *(far for far in found if far is not None)])
+
+
+def _distance(one: Sketch, other: Sketch) -> float | None:
     if one.shape != other.shape or one.sums.shape != other.sums.shape:
         return None
     if one.odd != other.odd:

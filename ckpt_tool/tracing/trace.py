@@ -14,6 +14,7 @@ from ckpt_tool.tracing.comparing import (
     Parting,
     Row,
     drift_of,
+    limit_of,
     parting_of,
     rows_of,
 )
@@ -21,7 +22,7 @@ from ckpt_tool.tracing.exact import Distance, Found, exact_distances
 from ckpt_tool.tracing.hints import hints_of
 from ckpt_tool.tracing.pairs import Pair, agreed, pairs_of
 from ckpt_tool.tracing.recording import Recorder, Setting
-from ckpt_tool.tracing.reordered import reordered
+from ckpt_tool.tracing.reordered import Reordered, columns_against_inputs, reordered
 from ckpt_tool.tracing.sketches import differ_in_huge, distance, farthest, paired
 from ckpt_tool.tracing.weights import Concerned, concerned_by, wrong_weights
 from ckpt_tool.wording import plural
@@ -99,7 +100,8 @@ def trace_models(
     setting = setting or Setting()
     given = inputs, inputs if inputs_other is None else inputs_other
     pairs = pairs_of(plan, one, other)
-    first = Recorder(one, {pair.one for pair in pairs}, kept=keeps)
+    moved = reordered(plan, other)
+    first = Recorder(one, {pair.one for pair in pairs}, kept=keeps, orders=moved.orders)
     second = Recorder(other, {pair.other for pair in pairs}, kept=keeps)
     first.run(given[0], setting)
     second.run(given[1], setting)
@@ -107,19 +109,13 @@ def trace_models(
     rows = rows_of(pairs, first.calls, second.calls)
     floor = max((row.floors[1] for row in rows), default=0.0)
     output = next((row.outputs for row in rows if row.other == "" and row.call == 0), None)
-    in_another_order = reordered(plan)
-    parting = parting_of(rows, in_another_order) or drift_of(rows)
-    notes = list(_notes(pairs, rows, (one, other), first, second))
-    if moved := sorted(in_another_order.rows & {row.other for row in rows}):
-        more = f" and {len(moved) - 1} more" if len(moved) > 1 else ""
-        notes.append(
-            f"not compared, for the rules give it another order: what `{moved[0]}`{more} gives"
-        )
+    parting = parting_of(rows, moved) or drift_of(rows)
+    notes = [*_notes(pairs, rows, (one, other), first, second), *_order_notes(rows, moved)]
     is_compared, uncompared = _coverage(first, second)
     notes += uncompared
     place = None
     if parting is not None:
-        found = exact_distances(one, other, given, setting, parting)
+        found = exact_distances(one, other, given, setting, parting, moved.orders)
         notes += (unsteady := _unsteady(found, first, second, parting))
         outputs = first.calls["", 0].outputs, second.calls["", 0].outputs
         if is_compared and not unsteady and outputs_agree(*outputs):
@@ -129,10 +125,27 @@ def trace_models(
     if parting is not None:
         near = max(parting.row.floors)
         compared = {row.other for row in rows if row.outputs is not None}
-        compared -= in_another_order.rows
+        compared -= moved.rows | moved.columns
         concerned = concerned_by(plan, compared, parting.row)
         records = first, second
-        place = _place(plan, one, other, pairs, parting, found, near, concerned, records, setting)
+        findings = [
+            *wrong_weights(plan, one, other, concerned),
+            *_against_inputs(other, parting, found, moved),
+            *hints_of(
+                plan,
+                one,
+                other,
+                pairs,
+                parting,
+                found,
+                near,
+                concerned,
+                records,
+                setting,
+                moved.orders,
+            ),
+        ]
+        place = _place(parting, found, concerned, findings)
     is_same = place is None and is_compared
     kept = first.kept, second.kept
     return Trace(names, is_same, place, output, floor, tuple(rows), tuple(notes), kept)
@@ -145,23 +158,18 @@ def _apart(first: Recorder, second: Recorder, pair: Pair) -> float | None:
     return None if apart is None else apart.distance
 
 
+def _against_inputs(
+    other: nn.Module, parting: Parting, found: Found, moved: Reordered
+) -> Iterator[str]:
+    path = parting.row.other
+    if parting.kind == "module":
+        yield from columns_against_inputs(moved, path, other.get_submodule(path), found.is_moved)
+
+
 def _place(
-    plan: Plan,
-    one: nn.Module,
-    other: nn.Module,
-    pairs: Sequence[Pair],
-    parting: Parting,
-    found: Found,
-    floor: float,
-    concerned: Sequence[Concerned],
-    records: tuple[Recorder, Recorder],
-    setting: Setting,
+    parting: Parting, found: Found, concerned: Sequence[Concerned], findings: Sequence[str]
 ) -> Place:
     row, at = parting.row, parting.at
-    findings = [
-        *wrong_weights(plan, one, other, concerned),
-        *hints_of(plan, one, other, pairs, parting, found, floor, concerned, records, setting),
-    ]
     return Place(
         parting.kind,
         row.one,
@@ -204,6 +212,20 @@ def _notes(
                 f"{' and others' if len(record.written) > 1 else ''}: they are not as they were"
             )
     return notes
+
+
+def _order_notes(rows: Sequence[Row], moved: Reordered) -> Iterator[str]:
+    """What is compared in an order that the rules give, and what is not for that."""
+    own = [row for row in rows if row.other in moved.rows and row.outputs is not None]
+    far = {row.other for row in own if (row.outputs or 0) > limit_of(row.floors[1])} - moved.known
+    near = {row.other for row in own} - far
+    for names, said in (
+        (far, "not compared, for the rules give it another order"),
+        (near, "compared in the order that the rules give it"),
+    ):
+        if some := sorted(names):
+            more = f" and {len(some) - 1} more" if len(some) > 1 else ""
+            yield f"{said}: what `{some[0]}`{more} gives"
 
 
 def _silent(
