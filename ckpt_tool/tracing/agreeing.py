@@ -73,7 +73,7 @@ def inner_of(
     inside = f"inside, {name} {what}"
     call = at.other, at.call
     both = [each for each in paired(*outputs) if _is_evidence(*each)]
-    noise = _noise(*found.given) if both else None
+    noise = _noise(*(each.output for each in found.entered)) if both else None
     if noise is not None:
         noisy = _changed(networks[1], inputs[1], setting, call, noise)
         if noisy is not None and _depend(both, noisy):

@@ -31,7 +31,7 @@ class Distance:
 class Found:
     """What the calls took and gave on both sides; `entering` is how far the inputs of the module
     that gets other ones first are apart; `is_moved` where the inputs are closest in an order that
-    the rules give. `given` is what that one gives, `again` are the outputs as
+    the rules give. `entered` is the call of that module, `again` are the outputs as
     sketches.
     """
 
@@ -40,7 +40,7 @@ class Found:
     inputs: Distance | None
     outputs: Distance | None
     is_moved: bool
-    given: tuple[object, object]
+    entered: tuple[Captured, Captured]
     again: tuple[Sequence[Sketch], Sequence[Sketch]]
 
 
@@ -78,7 +78,7 @@ def exact_distances(
         took_apart,
         distance_of(gave[0], gave[1], own),
         plain is not None and took_apart is not None and took_apart.relative < plain.relative,
-        (entered[0].output, entered[1].output),
+        (entered[0], entered[1]),
         (again[0], again[1]),
     )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import chain, combinations, islice, permutations
 from typing import TYPE_CHECKING
 
+from ckpt_tool.tracing.activations import unlike_functions, unlike_modules
 from ckpt_tool.tracing.comparing import Parting
 from ckpt_tool.tracing.exact import Found, distance_of
 from ckpt_tool.tracing.orders import NO_ORDERS, Orders
@@ -52,17 +53,22 @@ def hints_of(
     twins = list(_twins(pairs, parting, floor, records))
     first = one.get_submodule(parting.row.one)
     second = other.get_submodule(parting.row.other)
+    unlike = unlike_modules(first, second, parting, found, setting)
     trial = _Trial(second, found, floor, setting, orders if parting.row.other else NO_ORDERS)
     changes = chain(
         _exchanges(other, twins),
+        ((each.change_said, each.replaced) for each in unlike),
         _changes(plan, first, second, parting, concerned, orders)
         if parting.kind != "drift"
         else (),
     )
+    yield from (each.said for each in unlike)
     for said, change in () if trial.agrees(_nothing) else islice(changes, MAX_TRIES):
         if trial.agrees(change):
             yield f"verified: {said} makes the outputs agree"
             return
+    if not unlike:
+        yield from unlike_functions(first, second, parting, found, setting)
     for twin in twins:
         yield f"`{twin.got}` gets what `{twin.one}` of the first network gets"
     if parting.kind == "drift":

@@ -169,7 +169,11 @@ def differ_in_huge(one: Sketch, other: Sketch) -> bool:
 
 def floor_of(one: Sketch, other: Sketch) -> float:
     """How far apart rounding alone may bring the results of one module."""
-    eps = max(one.eps, other.eps)
+    return rounding_of(max(one.eps, other.eps))
+
+
+def rounding_of(eps: float) -> float:
+    """The same by the distance of neighbouring numbers of a dtype."""
     return eps * (ROUNDING if eps < 1e-5 else SHORT_ROUNDING)
 
 
