@@ -13,6 +13,7 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.tracing.comparing import JUMP, Parting
 from ckpt_tool.tracing.exact import Found
 from ckpt_tool.tracing.leaves import leaves_in
+from ckpt_tool.tracing.orders import NO_ORDERS, Orders
 from ckpt_tool.tracing.recording import Call, Recorder, Setting
 from ckpt_tool.tracing.sketches import Sketch, distance, floor_of, paired
 
@@ -62,6 +63,7 @@ def inner_of(
     parting: Parting,
     found: Found,
     outputs: tuple[Sequence[Sketch], Sequence[Sketch]],
+    orders: Orders = NO_ORDERS,
 ) -> Inner:
     """What outputs that agree say of the module that diverges, which gives what `found` has: the
     second network runs once more with the differences there under random signs; where that changes
@@ -73,7 +75,8 @@ def inner_of(
     inside = f"inside, {name} {what}"
     call = at.other, at.call
     both = [each for each in paired(*outputs) if _is_evidence(*each)]
-    noise = _noise(*(each.output for each in found.entered)) if both else None
+    gave = [each.output for each in found.entered]
+    noise = _noise(gave[0], gave[1], orders) if both else None
     if noise is not None:
         noisy = _changed(networks[1], inputs[1], setting, call, noise)
         if noisy is not None and _depend(both, noisy):
@@ -173,6 +176,13 @@ def _with(output: object, change: Change) -> tuple[object, int]:
     return _pytree.tree_map_only(torch.Tensor, made, output), count
 
 
+def _difference(one: torch.Tensor, other: torch.Tensor, orders: Orders) -> torch.Tensor:
+    import torch
+
+    some = [each.cpu().double() - other.cpu().double() for each in (one, *orders.variants(one))]
+    return min((torch.nan_to_num(each) for each in some), key=lambda each: float(each.norm()))
+
+
 def _can_change(value: object) -> bool:
     """Whether it is a tensor of floating numbers, not one of them alone."""
     import torch
@@ -180,9 +190,10 @@ def _can_change(value: object) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point() and value.dim() > 0
 
 
-def _noise(one: object, other: object) -> Change | None:
-    """The differences of two values under random signs, added to the second's tensors in turn; None
-    for values that are built otherwise. torch's own random numbers stay as they are.
+def _noise(one: object, other: object, orders: Orders) -> Change | None:
+    """The differences of two values, in the order in which they are closest, under random signs,
+    added to the second's tensors in turn; None for values that are built otherwise. torch's own
+    random numbers stay as they are.
     """
     import torch
     from torch.utils import _pytree
@@ -192,7 +203,7 @@ def _noise(one: object, other: object) -> Change | None:
     if shape != its or any(getattr(each, "shape", None) != own.shape for each, own in both):
         return None
     generator = torch.Generator().manual_seed(0)
-    left = iter([torch.nan_to_num(each.cpu().double() - own.cpu().double()) for each, own in both])
+    left = iter([_difference(each, own, orders) for each, own in both])
 
     def change(tensor: torch.Tensor) -> torch.Tensor:
         signs = torch.randint(0, 2, tensor.shape, generator=generator) * 2 - 1

@@ -119,7 +119,7 @@ def trace_models(
         notes += (unsteady := _unsteady(found, first, second, parting))
         outputs = first.calls["", 0].outputs, second.calls["", 0].outputs
         if is_compared and not unsteady and outputs_agree(*outputs):
-            inner = inner_of((one, other), given, setting, parting, found, outputs)
+            inner = inner_of((one, other), given, setting, parting, found, outputs, moved.orders)
             notes.append(inner.said)
             parting = None if inner.is_same else parting
     if parting is not None:
@@ -130,7 +130,7 @@ def trace_models(
         records = first, second
         findings = [
             *wrong_weights(plan, one, other, concerned),
-            *_against_inputs(other, parting, found, moved),
+            *_against_inputs(other, parting, found, moved, concerned),
             *hints_of(
                 plan,
                 one,
@@ -159,10 +159,15 @@ def _apart(first: Recorder, second: Recorder, pair: Pair) -> float | None:
 
 
 def _against_inputs(
-    other: nn.Module, parting: Parting, found: Found, moved: Reordered
+    other: nn.Module,
+    parting: Parting,
+    found: Found,
+    moved: Reordered,
+    concerned: Sequence[Concerned],
 ) -> Iterator[str]:
     path = parting.row.other
-    if parting.kind == "module":
+    is_made = any(each.ops for each in concerned if each.key == f"{path}.weight")
+    if parting.kind == "module" and not (found.is_moved and is_made):
         yield from columns_against_inputs(moved, path, other.get_submodule(path), found.is_moved)
 
 
