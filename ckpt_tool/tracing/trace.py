@@ -113,12 +113,18 @@ def trace_models(
     notes = [*_notes(pairs, rows, (one, other), first, second), *_order_notes(rows, moved)]
     is_compared, uncompared = _coverage(first, second)
     notes += uncompared
+    outputs = first.calls["", 0].outputs, second.calls["", 0].outputs
+    do_agree = is_compared and outputs_agree(*outputs)
+    if not do_agree and (beyond := parting_of(rows, moved, True)) not in (None, parting):
+        notes.append(
+            f"inside, `{_name_of(parting)}` differs; what is around it agrees all the same"
+        )
+        parting = beyond
     place = None
     if parting is not None:
         found = exact_distances(one, other, given, setting, parting, moved.orders)
         notes += (unsteady := _unsteady(found, first, second, parting))
-        outputs = first.calls["", 0].outputs, second.calls["", 0].outputs
-        if is_compared and not unsteady and outputs_agree(*outputs):
+        if do_agree and not unsteady:
             inner = inner_of((one, other), given, setting, parting, found, outputs, moved.orders)
             notes.append(inner.said)
             parting = None if inner.is_same else parting
@@ -149,6 +155,10 @@ def trace_models(
     is_same = place is None and is_compared
     kept = first.kept, second.kept
     return Trace(names, is_same, place, output, floor, tuple(rows), tuple(notes), kept)
+
+
+def _name_of(parting: Parting | None) -> str:
+    return "" if parting is None else parting.row.other
 
 
 def _apart(first: Recorder, second: Recorder, pair: Pair) -> float | None:

@@ -204,3 +204,44 @@ def test_faults_are_found_in_half_precision(dtype, pair):
     found = ckpt_tool.trace(one, other, numbers(2, 5, 8).to(dtype), ckpt_tool.load_into(other, one, rules=rules))
     assert (found.is_same, found.place is None) == (False, False)
     assert not any("agree" in note for note in found.notes)
+
+
+class Layers(nn.Module):
+    """Two attentions, of which the first may have a scale folded into q."""
+
+    def __init__(self, scale=1.0):
+        super().__init__()
+        self.first, self.second, self.head = Attention(scale), Attention(), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = x + self.first(x)
+        return self.head(x + self.second(x))
+
+
+def layers(dtype=torch.float32, turned=()):
+    one, other = fill_with_seeded_values(Layers(0.5), 1).to(dtype), Layers().to(dtype)
+    rules = ["first.q.* -> first.q.*: {affine: {scale: 0.5}}", *turned, "{r=**} -> {r}"]
+    return one, other, numbers(2, 5, 8).to(dtype), ckpt_tool.load_into(other, one, rules=rules)
+
+
+@pytest.mark.parametrize(("key", "place"), [("second.v.weight", "second.v"), ("second.o.bias", "second.o"), ("head.weight", "head"), ("first.o.bias", "first.q")])
+def test_the_place_lies_beyond_what_a_module_around_makes_up_for(key, place):
+    one, other, inputs, plan = layers()
+    other.state_dict()[key][0] += 0.5
+    found = ckpt_tool.trace(one, other, inputs, plan)
+    assert (found.place.kind, found.place.other) == ("module", place)
+    said = "inside, `first.q` differs; what is around it agrees all the same"
+    assert (said in found.notes) is (place != "first.q"), "the first one itself may be wrong where nothing around it agrees"
+
+
+def test_a_difference_counts_in_the_order_of_the_rules():
+    one, other = (fill_with_seeded_values(nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 9)), 1).bfloat16() for _ in range(2))
+    reverse = "{index: {dim: DIM, order: reverse}}"
+    rules = [f"0.* -> 0.*: {reverse.replace('DIM', '0')}", f"2.weight -> 2.weight: {reverse.replace('DIM', '1')}", "{r=**} -> {r}"]
+    plan = ckpt_tool.load_into(other, one, rules=rules)
+    other[0].bias.data[0] += 0.6
+    other[2].weight.data[:, 0] /= 8
+    one[2].weight.data[:, 63] /= 8
+    found = ckpt_tool.trace(one, other, numbers(4, 8).bfloat16(), plan)
+    assert found.output < 0.0312, "within the rounding of bfloat16"
+    assert (found.is_same, found.place.other) == (False, "0")
