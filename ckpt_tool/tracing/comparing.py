@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 from typing import Literal
 
 from ckpt_tool.tracing.pairs import Pair
@@ -16,6 +16,10 @@ from ckpt_tool.tracing.sketches import ROUNDING, farthest
 NOTHING = Reordered()
 JUMP = 8.0
 """Rounding grows from module to module; what is so many times as far as anything before is none."""
+MADE_UP = 1e3
+"""How many times farther apart a module's outputs are than those around it, which agree by design:
+as where a scale is folded into `q`. Faults reach the outputs around them with more.
+"""
 Kind = Literal["module", "code", "drift"]
 """Where runs part: in a module, in a module's own code between two others, or by and by."""
 
@@ -82,12 +86,16 @@ def limit_of(floor: float) -> float:
     return sqrt(floor / ROUNDING) if floor else 0.0
 
 
-def parting_of(rows: Sequence[Row], reordered: Reordered = NOTHING) -> Parting | None:
+def parting_of(
+    rows: Sequence[Row], reordered: Reordered = NOTHING, is_beyond: bool = False
+) -> Parting | None:
     """The first place where outputs diverge from inputs that agree; None where there is none.
 
-    `reordered` are modules whose outputs have another order by design: they aren't compared, nor is
-    what gets other inputs after them inside of the module around them, nor one that may have
-    another order, or has some of them inside, if the outputs of a module around it agree again.
+    `reordered` are modules whose outputs have another order by design: where they don't agree in
+    that order they aren't compared, but for those that must; nor is what gets other inputs after
+    them inside of the module around them, nor one that may have another order, or has some of them
+    inside, if the outputs of a module around it agree again. With `is_beyond` nor is any other
+    module whose difference the one around it makes up for: the place is beyond it.
     """
     events = sorted(
         [(row.began, row, False) for row in rows] + [(row.ended, row, True) for row in rows],
@@ -100,14 +108,15 @@ def parting_of(rows: Sequence[Row], reordered: Reordered = NOTHING) -> Parting |
         apart = row.outputs if is_end else row.inputs
         if is_end and row.other in reordered.rows:
             passed.append(row)
-            continue
+            if _is_far(row, True, worst) and row.other not in reordered.known:
+                continue
         if apart is None or id(row) in hidden:
             continue
         if row.is_weak and (not is_end or _is_far(row, False, worst)):
             continue
         if not _is_far(row, is_end, worst):
             worst = max(worst, apart)
-        elif is_end and _is_undone(rows, row, reordered, worst):
+        elif is_end and _is_undone(rows, row, reordered, worst, is_beyond):
             passed.append(row)
         elif is_end:
             return Parting("module", row)
@@ -118,12 +127,31 @@ def parting_of(rows: Sequence[Row], reordered: Reordered = NOTHING) -> Parting |
     return None
 
 
-def _is_undone(rows: Sequence[Row], row: Row, reordered: Reordered, worst: float) -> bool:
-    """Whether a module that may give another order lies in one whose outputs agree."""
+def _is_undone(
+    rows: Sequence[Row], row: Row, reordered: Reordered, worst: float, is_beyond: bool
+) -> bool:
+    """Whether a module that may give another order lies in one whose outputs agree; or any, in one
+    that makes up for it.
+    """
+    if is_beyond and _is_made_up_for(rows, row):
+        return True
     if not reordered.may_hold(row.other):
         return False
     around = (one for one in rows if _is_inside(row, one) and not one.is_weak)
     return any(not (_is_far(one, False, worst) or _is_far(one, True, worst)) for one in around)
+
+
+def _is_made_up_for(rows: Sequence[Row], row: Row) -> bool:
+    """Whether a module around one agrees within the rounding of a single one, by far closer."""
+    return any(
+        one.outputs is not None
+        and row.outputs is not None
+        and MADE_UP * one.outputs <= row.outputs < inf
+        and one.outputs <= one.floors[1]
+        and not _is_far(one, False, 0.0)
+        for one in rows
+        if _is_inside(row, one) and not one.is_weak
+    )
 
 
 def _is_beside(rows: Sequence[Row], row: Row, reordered: Row) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.tracing.comparing import Parting
+from ckpt_tool.tracing.orders import NO_ORDERS, Orders
 from ckpt_tool.tracing.recording import Captured, Recorder, Setting
 from ckpt_tool.tracing.sketches import Sketch, tensors_in
 
@@ -29,13 +30,17 @@ class Distance:
 @dataclass(frozen=True, slots=True)
 class Found:
     """What the calls took and gave on both sides; `entering` is how far the inputs of the module
-    that gets other ones first are apart, `again` are the outputs as sketches.
+    that gets other ones first are apart; `is_moved` where the inputs are closest in an order that
+    the rules give. `entered` is the call of that module, `again` are the outputs as
+    sketches.
     """
 
     calls: tuple[Captured, Captured]
     entering: Distance | None
     inputs: Distance | None
     outputs: Distance | None
+    is_moved: bool
+    entered: tuple[Captured, Captured]
     again: tuple[Sequence[Sketch], Sequence[Sketch]]
 
 
@@ -45,9 +50,13 @@ def exact_distances(
     inputs: tuple[object, object],
     setting: Setting,
     parting: Parting,
+    orders: Orders = NO_ORDERS,
 ) -> Found:
-    """Runs both networks again and compares what the call at the parting took and gave, in full."""
+    """Runs both networks again and compares what the call at the parting took and gave, in full,
+    in those of the `orders` in which they are closest.
+    """
     row, at = parting.row, parting.at or parting.row
+    own = orders if row.other else NO_ORDERS
     calls, entered, again = [], [], []
     for module, given, path, inner in (
         (one, inputs[0], row.one, at.one),
@@ -62,22 +71,29 @@ def exact_distances(
     entering = [tensors_in((each.args, each.kwargs)) for each in entered]
     took = [tensors_in((each.args, each.kwargs)) for each in calls]
     gave = [tensors_in(each.output) for each in calls]
+    took_apart, plain = (distance_of(took[0], took[1], each) for each in (own, NO_ORDERS))
     return Found(
         (calls[0], calls[1]),
-        distance_of(entering[0], entering[1]),
-        distance_of(took[0], took[1]),
-        distance_of(gave[0], gave[1]),
+        distance_of(entering[0], entering[1], orders if at.other else NO_ORDERS),
+        took_apart,
+        distance_of(gave[0], gave[1], own),
+        plain is not None and took_apart is not None and took_apart.relative < plain.relative,
+        (entered[0], entered[1]),
         (again[0], again[1]),
     )
 
 
-def distance_of(ones: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> Distance | None:
+def distance_of(
+    ones: Sequence[torch.Tensor], others: Sequence[torch.Tensor], orders: Orders = NO_ORDERS
+) -> Distance | None:
     """The largest distance of two tensors of one shape, in order; None where there are none."""
     left, found = list(others), []
     for one in ones:
         at = next((i for i, other in enumerate(left) if other.shape == one.shape), None)
         if at is not None:
-            found.append(_between(one, left.pop(at)))
+            near = left.pop(at)
+            some = [_between(each, near) for each in (one, *orders.variants(one))]
+            found.append(min(some, key=lambda each: each.relative))
     return max(found, key=lambda each: each.relative, default=None)
 
 

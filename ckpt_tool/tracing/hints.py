@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from itertools import chain, combinations, islice, permutations
 from typing import TYPE_CHECKING
 
+from ckpt_tool.tracing.activations import unlike_functions, unlike_modules
 from ckpt_tool.tracing.comparing import Parting
 from ckpt_tool.tracing.exact import Found, distance_of
+from ckpt_tool.tracing.orders import NO_ORDERS, Orders
 from ckpt_tool.tracing.pairs import Pair
 from ckpt_tool.tracing.recording import Recorder, Setting, copied, quiet
 from ckpt_tool.tracing.sketches import farthest, tensors_in
@@ -43,6 +45,7 @@ def hints_of(
     concerned: Sequence[Concerned],
     records: tuple[Recorder, Recorder],
     setting: Setting,
+    orders: Orders,
 ) -> Iterator[str]:
     """What was tried and explains it, most likely first; where nothing does, what differs in how
     the two modules are set.
@@ -50,15 +53,22 @@ def hints_of(
     twins = list(_twins(pairs, parting, floor, records))
     first = one.get_submodule(parting.row.one)
     second = other.get_submodule(parting.row.other)
-    trial = _Trial(second, found, floor, setting)
+    unlike = unlike_modules(first, second, parting, found, setting)
+    trial = _Trial(second, found, floor, setting, orders if parting.row.other else NO_ORDERS)
     changes = chain(
         _exchanges(other, twins),
-        _changes(plan, first, second, parting, concerned) if parting.kind != "drift" else (),
+        ((each.change_said, each.replaced) for each in unlike),
+        _changes(plan, first, second, parting, concerned, orders)
+        if parting.kind != "drift"
+        else (),
     )
-    for said, change in islice(changes, MAX_TRIES):
+    yield from (each.said for each in unlike)
+    for said, change in () if trial.agrees(_nothing) else islice(changes, MAX_TRIES):
         if trial.agrees(change):
             yield f"verified: {said} makes the outputs agree"
             return
+    if not unlike:
+        yield from unlike_functions(first, second, parting, found, setting)
     for twin in twins:
         yield f"`{twin.got}` gets what `{twin.one}` of the first network gets"
     if parting.kind == "drift":
@@ -68,13 +78,19 @@ def hints_of(
         yield f"set otherwise: {'; '.join(differing[:5])}"
 
 
+def _nothing() -> Iterator[None]:
+    yield
+
+
 class _Trial:
     """The second network's module on the first one's inputs."""
 
-    def __init__(self, module: nn.Module, found: Found, floor: float, setting: Setting) -> None:
+    def __init__(
+        self, module: nn.Module, found: Found, floor: float, setting: Setting, orders: Orders
+    ) -> None:
         self._module, self._call, self._floor = module, found.calls[1], floor
         self._expected = tensors_in(found.calls[0].output)
-        self._setting = setting
+        self._setting, self._orders = setting, orders
 
     def _run(self, setting: Setting) -> object:
         with quiet(self._module, setting):
@@ -87,7 +103,7 @@ class _Trial:
                 given = self._setting.run(self._run)
             except Exception:
                 return False
-            apart = distance_of(self._expected, tensors_in(given))
+            apart = distance_of(self._expected, tensors_in(given), self._orders)
         return apart is not None and apart.relative <= self._floor
 
 
@@ -97,6 +113,7 @@ def _changes(
     second: nn.Module,
     parting: Parting,
     concerned: Sequence[Concerned],
+    orders: Orders,
 ) -> Iterator[Change]:
     prefix = f"{parting.row.other}." if parting.row.other else ""
     state = {f"{prefix}{key}": tensor for key, tensor in second.state_dict(keep_vars=True).items()}
@@ -106,6 +123,7 @@ def _changes(
     yield from _joined(own, concerned)
     yield from _rotary(second, own or {key: one for key, one in state.items() if one.dim() == 2})
     yield from _transposed(own)
+    yield from _ordered(own, orders)
 
 
 def _settings(first: nn.Module, second: nn.Module) -> Iterator[Change]:
@@ -237,6 +255,16 @@ def _transposed(own: Mapping[str, torch.Tensor]) -> Iterator[Change]:
     for key, tensor in own.items():
         if tensor.dim() == 2 and tensor.shape[0] == tensor.shape[1]:
             yield f"`{key}` transposed", _values(own, {key: tensor.detach().t()})
+
+
+def _ordered(own: Mapping[str, torch.Tensor], orders: Orders) -> Iterator[Change]:
+    """Columns or rows in an order that the rules give other tensors."""
+    for key, tensor in own.items():
+        for axis in range(min(tensor.dim(), 2)):
+            for moved in orders.along(tensor, axis):
+                lines = "columns" if axis else "rows"
+                said = f"`{key}` with its {lines} in the order that the rules give other tensors"
+                yield said, _values(own, {key: moved})
 
 
 def _values(

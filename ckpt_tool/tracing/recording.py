@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.tracing.leaves import unknown_in
+from ckpt_tool.tracing.orders import NO_ORDERS, Orders
 from ckpt_tool.tracing.sketches import Sketch, sketches_in
 from ckpt_tool.training.own_code import raised
 from ckpt_tool.training.snapshots import held, version_of
@@ -72,7 +73,8 @@ def _needs_gradients(error: BaseException) -> bool:
 
 class Recorder:
     """Hooks on modules of one network, by their paths; `wanted` names calls whose values are kept
-    in full, `kept` modules whose outputs are.
+    in full, `kept` modules whose outputs are. What modules inside take and give is also sketched in
+    other `orders`.
     """
 
     def __init__(
@@ -81,19 +83,24 @@ class Recorder:
         paths: Collection[str],
         wanted: Collection[Call] = (),
         kept: Callable[[str], bool] = lambda path: False,
+        orders: Orders = NO_ORDERS,
     ) -> None:
         self.calls: dict[Call, Recorded] = {}
         self.captured: dict[Call, Captured] = {}
         self.kept: dict[str, list[object]] = {}
         self._module, self._paths, self._wanted, self._keeps = module, paths, wanted, kept
+        self._orders = orders
         self.unknown: list[str] = []
         """What the network gives that can't be compared."""
         self.written: list[str] = []
         """Parameters that forward has written to, which are others now."""
+        self.transformed: list[str] = []
+        """Modules that ran inside of a transform whose tensors have no values to compare."""
         self._begin()
 
     def _begin(self) -> None:
-        for each in (self.calls, self.captured, self.kept, self.unknown, self.written):
+        records = self.calls, self.captured, self.kept
+        for each in (*records, self.unknown, self.written, self.transformed):
             each.clear()
         self._events = 0
         self._counts: Counter[str] = Counter()
@@ -130,6 +137,8 @@ class Recorder:
                 raise InputError(name, fact, "give inputs as its forward takes them") from error
 
     def _hooks(self, path: str, module: nn.Module) -> Iterator[Any]:
+        orders = self._orders if path else NO_ORDERS
+
         def before(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
             call = path, self._counts[path]
             self._counts[path] += 1
@@ -137,7 +146,7 @@ class Recorder:
             if call in self._wanted:
                 self.captured[call] = Captured(copied(args), copied(kwargs))
             if path in self._paths:
-                self.calls[call] = Recorded(sketches_in((args, kwargs)), self._event())
+                self.calls[call] = Recorded(sketches_in((args, kwargs), orders), self._event())
 
         def after(
             module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], output: object
@@ -148,14 +157,26 @@ class Recorder:
             if call in self._wanted:
                 self.captured[call].output = copied(output)
             if path in self._paths:
-                self.calls[call].outputs = sketches_in(output)
+                self.calls[call].outputs = sketches_in(output, orders)
                 self.unknown = unknown_in(output) if call == ("", 0) else self.unknown
                 self.calls[call].ended = self._event()
             if self._keeps(path):
                 self.kept.setdefault(path, []).append(copied(output))
 
-        yield module.register_forward_pre_hook(before, with_kwargs=True, prepend=True)
-        yield module.register_forward_hook(after, with_kwargs=True)
+        begin, end = (self._where_values_are(path, hook) for hook in (before, after))
+        yield module.register_forward_pre_hook(begin, with_kwargs=True, prepend=True)
+        yield module.register_forward_hook(end, with_kwargs=True)
+
+    def _where_values_are(self, path: str, hook: Callable[..., None]) -> Callable[..., None]:
+        """A hook that leaves out the calls inside of transforms."""
+
+        def run(*given: Any) -> None:
+            if is_transformed():
+                self.transformed.append(path)
+            else:
+                hook(*given)
+
+        return run
 
     def _note_written(self, before: Mapping[str, int]) -> None:
         now = _versions(self._module)
@@ -179,6 +200,20 @@ def can_be_hooked(module: nn.Module) -> bool:
     import torch
 
     return not isinstance(module, torch.jit.ScriptModule)
+
+
+def is_transformed() -> bool:
+    """Whether torch.func maps a function, or removes what it writes in place: the tensors inside
+    have no values then, and hooks can't compare them.
+    """
+    import torch
+    from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
+
+    functorch = torch._C._functorch
+    if functorch.peek_interpreter_stack() is None:
+        return False
+    without_values = functorch.TransformType.Vmap, functorch.TransformType.Functionalize
+    return any(each.key() in without_values for each in retrieve_all_functorch_interpreters())
 
 
 def arguments(inputs: object) -> tuple[tuple[object, ...], dict[str, object]]:

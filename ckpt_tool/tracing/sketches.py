@@ -8,11 +8,12 @@ they differ, so that no network's outputs have to be kept.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, sqrt
 from typing import TYPE_CHECKING
 
 from ckpt_tool.tracing.leaves import Path, leaves_in
+from ckpt_tool.tracing.orders import NO_ORDERS, Orders
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +36,9 @@ _MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 class Sketch:
     """What is kept of a value at a place in what a module takes or gives. `odd` is a sum over the
     places and kinds of elements that are not finite, or huge; they count as zeros. `huge` is a sum
-    of those that are finite, with signs by their places; `count` is how many are finite.
+    of those that are finite, with signs by their places; `count` is how many are finite. It
+    `is_varied` where they are neither all the same nor all whole numbers, as labels and masks are.
+    `moved` are the sketches of the same with channels in other orders.
     """
 
     path: Path
@@ -46,6 +49,8 @@ class Sketch:
     odd: int
     huge: float = 0.0
     count: int = 0
+    is_varied: bool = False
+    moved: tuple[Sketch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +66,15 @@ class Apart:
         return self.distance / max(self.floor, 1e-30)
 
 
-def sketches_in(value: object) -> list[Sketch]:
-    """The sketches of all numbers in what a module takes or gives, taken at once."""
-    return [sketch_of(tensor, path) for path, tensor in leaves_in(value)]
+def sketches_in(value: object, orders: Orders = NO_ORDERS) -> list[Sketch]:
+    """The sketches of all numbers in what a module takes or gives, taken at once, each with those
+    in other orders.
+    """
+    found = []
+    for path, tensor in leaves_in(value):
+        moved = tuple(sketch_of(each, path) for each in orders.variants(tensor))
+        found.append(replace(sketch_of(tensor, path), moved=moved))
+    return found
 
 
 def sketch_of(tensor: torch.Tensor, path: Path = ()) -> Sketch:
@@ -75,6 +86,7 @@ def sketch_of(tensor: torch.Tensor, path: Path = ()) -> Sketch:
         flat = torch.view_as_real(flat.resolve_conj()).reshape(-1)
     sums = torch.zeros(min(SUMS, max(flat.numel(), 1)), dtype=torch.float64)
     square, odd, huge, count = 0.0, 0, 0.0, flat.numel()
+    are_whole, least, most = True, inf, -inf
     for start in range(0, flat.numel(), CHUNK):
         part = flat[start : start + CHUNK].cpu().double()
         mixed = _mixed(start, part.numel())
@@ -87,12 +99,16 @@ def sketch_of(tensor: torch.Tensor, path: Path = ()) -> Sketch:
             huge += float((part * ((mixed & 1) * 2 - 1))[is_huge].sum())
             part = torch.where(is_odd, 0.0, part)
         square += float(part.square().sum())
+        are_whole = are_whole and bool((part == part.round()).all())
+        least, most = min(least, float(part.min())), max(most, float(part.max()))
         if flat.numel() <= SUMS:
             sums[start : start + part.numel()] = part
         else:
             signs = (mixed & 1).mul_(2).sub_(1)
             sums.index_add_(0, mixed >> 1 & (SUMS - 1), part * signs)
-    return Sketch(path, tuple(tensor.shape), eps_of(tensor), sums, sqrt(square), odd, huge, count)
+    is_varied = not are_whole and (least < most or flat.numel() == 1)
+    shape, norm = tuple(tensor.shape), sqrt(square)
+    return Sketch(path, shape, eps_of(tensor), sums, norm, odd, huge, count, is_varied)
 
 
 def _mixed(start: int, count: int) -> torch.Tensor:
@@ -126,9 +142,15 @@ def eps_of(tensor: torch.Tensor) -> float:
 
 
 def distance(one: Sketch, other: Sketch) -> float | None:
-    """The size of the difference, relative to the larger of the two; None where the shapes
-    differ.
+    """The size of the difference, relative to the larger of the two, in the order that brings them
+    closest; None where the shapes differ.
     """
+    apart = _distance(one, other)
+    found = (_distance(each, other) for each in one.moved)
+    return None if apart is None else min([apart, *(far for far in found if far is not None)])
+
+
+def _distance(one: Sketch, other: Sketch) -> float | None:
     if one.shape != other.shape or one.sums.shape != other.sums.shape:
         return None
     if one.odd != other.odd:
@@ -147,7 +169,11 @@ def differ_in_huge(one: Sketch, other: Sketch) -> bool:
 
 def floor_of(one: Sketch, other: Sketch) -> float:
     """How far apart rounding alone may bring the results of one module."""
-    eps = max(one.eps, other.eps)
+    return rounding_of(max(one.eps, other.eps))
+
+
+def rounding_of(eps: float) -> float:
+    """The same by the distance of neighbouring numbers of a dtype."""
     return eps * (ROUNDING if eps < 1e-5 else SHORT_ROUNDING)
 
 

@@ -8,11 +8,13 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from ckpt_tool.tracing.agreeing import inner_of, outputs_agree
 from ckpt_tool.tracing.comparing import (
     Kind,
     Parting,
     Row,
     drift_of,
+    limit_of,
     parting_of,
     rows_of,
 )
@@ -20,7 +22,7 @@ from ckpt_tool.tracing.exact import Distance, Found, exact_distances
 from ckpt_tool.tracing.hints import hints_of
 from ckpt_tool.tracing.pairs import Pair, agreed, pairs_of
 from ckpt_tool.tracing.recording import Recorder, Setting
-from ckpt_tool.tracing.reordered import reordered
+from ckpt_tool.tracing.reordered import Reordered, columns_against_inputs, reordered
 from ckpt_tool.tracing.sketches import differ_in_huge, distance, farthest, paired
 from ckpt_tool.tracing.weights import Concerned, concerned_by, unread_weights, wrong_weights
 from ckpt_tool.wording import plural
@@ -58,8 +60,9 @@ class Place:
 class Trace:
     """What became of two networks on one input.
 
-    `is_same` where nothing diverges and the outputs were compared, `place` where something does;
-    neither where outputs can't be compared. `rows` are the calls of paired modules in the order in
+    `is_same` where the outputs were compared and nothing diverges, or they agree although a module
+    inside does, which a note names; `place` where something does; neither where outputs can't be
+    compared. `rows` are the calls of paired modules in the order in
     which they ended, with the distances of inputs and outputs relative to their size; `floor` is
     what rounding alone may make of it at most. `kept` holds the outputs that were asked for, by
     side and module, one for each call.
@@ -97,7 +100,8 @@ def trace_models(
     setting = setting or Setting()
     given = inputs, inputs if inputs_other is None else inputs_other
     pairs = pairs_of(plan, one, other)
-    first = Recorder(one, {pair.one for pair in pairs}, kept=keeps)
+    moved = reordered(plan, other)
+    first = Recorder(one, {pair.one for pair in pairs}, kept=keeps, orders=moved.orders)
     second = Recorder(other, {pair.other for pair in pairs}, kept=keeps)
     first.run(given[0], setting)
     second.run(given[1], setting)
@@ -105,28 +109,57 @@ def trace_models(
     rows = rows_of(pairs, first.calls, second.calls)
     floor = max((row.floors[1] for row in rows), default=0.0)
     output = next((row.outputs for row in rows if row.other == "" and row.call == 0), None)
-    in_another_order = reordered(plan)
-    parting = parting_of(rows, in_another_order) or drift_of(rows)
-    notes = list(_notes(pairs, rows, (one, other), first, second))
-    if moved := sorted(in_another_order.rows & {row.other for row in rows}):
-        more = f" and {len(moved) - 1} more" if len(moved) > 1 else ""
-        notes.append(
-            f"not compared, for the rules give it another order: what `{moved[0]}`{more} gives"
-        )
+    parting = parting_of(rows, moved) or drift_of(rows)
+    notes = [*_notes(pairs, rows, (one, other), first, second), *_order_notes(rows, moved)]
     is_compared, uncompared = _coverage(first, second)
     notes += uncompared
+    outputs = first.calls["", 0].outputs, second.calls["", 0].outputs
+    do_agree = is_compared and outputs_agree(*outputs)
+    if not do_agree and (beyond := parting_of(rows, moved, True)) not in (None, parting):
+        notes.append(
+            f"inside, `{_name_of(parting)}` differs; what is around it agrees all the same"
+        )
+        parting = beyond
     place = None
     if parting is not None:
-        found = exact_distances(one, other, given, setting, parting)
-        notes += _unsteady(found, first, second, parting)
+        found = exact_distances(one, other, given, setting, parting, moved.orders)
+        notes += (unsteady := _unsteady(found, first, second, parting))
+        if do_agree and not unsteady:
+            inner = inner_of((one, other), given, setting, parting, found, outputs, moved.orders)
+            notes.append(inner.said)
+            parting = None if inner.is_same else parting
+    if parting is not None:
         near = max(parting.row.floors)
-        concerned = concerned_by(plan, pairs, parting.row, in_another_order.rows)
+        compared = {row.other for row in rows if row.outputs is not None}
+        compared -= moved.rows | moved.columns
+        concerned = concerned_by(plan, compared, parting.row)
         notes += unread_weights(plan, one, other, concerned)
         records = first, second
-        place = _place(plan, one, other, pairs, parting, found, near, concerned, records, setting)
+        findings = [
+            *wrong_weights(plan, one, other, concerned),
+            *_against_inputs(other, parting, found, moved, concerned),
+            *hints_of(
+                plan,
+                one,
+                other,
+                pairs,
+                parting,
+                found,
+                near,
+                concerned,
+                records,
+                setting,
+                moved.orders,
+            ),
+        ]
+        place = _place(parting, found, concerned, findings)
     is_same = place is None and is_compared
     kept = first.kept, second.kept
     return Trace(names, is_same, place, output, floor, tuple(rows), tuple(notes), kept)
+
+
+def _name_of(parting: Parting | None) -> str:
+    return "" if parting is None else parting.row.other
 
 
 def _apart(first: Recorder, second: Recorder, pair: Pair) -> float | None:
@@ -136,23 +169,23 @@ def _apart(first: Recorder, second: Recorder, pair: Pair) -> float | None:
     return None if apart is None else apart.distance
 
 
-def _place(
-    plan: Plan,
-    one: nn.Module,
+def _against_inputs(
     other: nn.Module,
-    pairs: Sequence[Pair],
     parting: Parting,
     found: Found,
-    floor: float,
+    moved: Reordered,
     concerned: Sequence[Concerned],
-    records: tuple[Recorder, Recorder],
-    setting: Setting,
+) -> Iterator[str]:
+    path = parting.row.other
+    is_made = any(each.ops for each in concerned if each.key == f"{path}.weight")
+    if parting.kind == "module" and not (found.is_moved and is_made):
+        yield from columns_against_inputs(moved, path, other.get_submodule(path), found.is_moved)
+
+
+def _place(
+    parting: Parting, found: Found, concerned: Sequence[Concerned], findings: Sequence[str]
 ) -> Place:
     row, at = parting.row, parting.at
-    findings = [
-        *wrong_weights(plan, one, other, concerned),
-        *hints_of(plan, one, other, pairs, parting, found, floor, concerned, records, setting),
-    ]
     return Place(
         parting.kind,
         row.one,
@@ -183,12 +216,32 @@ def _notes(
             f"{plural(len(unlike), 'call')}, the first of `{unlike[0].other}`"
         )
     for side, record in (("first", first), ("second", second)):
+        if record.transformed:
+            others = " and others" if len(set(record.transformed)) > 1 else ""
+            notes.append(
+                f"not compared, for they run inside of `torch.func.vmap` or `functionalize`: "
+                f"`{record.transformed[0]}`{others} of the {side} network"
+            )
         if record.written:
             notes.append(
                 f"the forward of the {side} network writes to its parameters, `{record.written[0]}`"
                 f"{' and others' if len(record.written) > 1 else ''}: they are not as they were"
             )
     return notes
+
+
+def _order_notes(rows: Sequence[Row], moved: Reordered) -> Iterator[str]:
+    """What is compared in an order that the rules give, and what is not for that."""
+    own = [row for row in rows if row.other in moved.rows and row.outputs is not None]
+    far = {row.other for row in own if (row.outputs or 0) > limit_of(row.floors[1])} - moved.known
+    near = {row.other for row in own} - far
+    for names, said in (
+        (far, "not compared, for the rules give it another order"),
+        (near, "compared in the order that the rules give it"),
+    ):
+        if some := sorted(names):
+            more = f" and {len(some) - 1} more" if len(some) > 1 else ""
+            yield f"{said}: what `{some[0]}`{more} gives"
 
 
 def _silent(
@@ -200,6 +253,8 @@ def _silent(
     called = {path for path, _ in first.calls}, {path for path, _ in second.calls}
     for pair in pairs:
         is_first = pair.one in called[0]
+        if pair.one in first.transformed or pair.other in second.transformed:
+            continue
         if is_first is (pair.other in called[1]):
             continue
         sides = (0, pair.one, "first"), (1, pair.other, "second")

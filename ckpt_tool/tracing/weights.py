@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from ckpt_tool.mapping.apply import apply_step
 from ckpt_tool.tracing.comparing import Row
 from ckpt_tool.tracing.exact import distance_of
-from ckpt_tool.tracing.pairs import Pair
 
 if TYPE_CHECKING:
     import torch
@@ -33,18 +32,12 @@ class Concerned:
     rule: str
 
 
-def concerned_by(
-    plan: Plan, pairs: Sequence[Pair], row: Row, reordered: Collection[str] = ()
-) -> list[Concerned]:
-    """The tensors in a module that are in no paired module inside of it: those can be blamed by
-    themselves, but for `reordered` ones, whose outputs can't be compared.
+def concerned_by(plan: Plan, compared: Collection[str], row: Row) -> list[Concerned]:
+    """The tensors in a module that are in no module inside of it whose outputs are `compared`:
+    those can be blamed by themselves.
     """
     prefix = f"{row.other}." if row.other else ""
-    inner = [
-        f"{pair.other}."
-        for pair in pairs
-        if pair.other != row.other and pair.other.startswith(prefix) and pair.other not in reordered
-    ]
+    inner = [f"{path}." for path in compared if path != row.other and path.startswith(prefix)]
     found = []
     for key in plan.outputs:
         if key.startswith(prefix) and not any(key.startswith(each) for each in inner):

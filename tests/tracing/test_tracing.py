@@ -541,3 +541,39 @@ def test_tables_outside_of_the_state_dict_have_the_half_precision_too(tmp_path, 
     torch.save(state, full)
     torch.save({key: value.bfloat16() for key, value in state.items()}, half)
     assert trace_checkpoints(full, half, ("turned_nets:Turned", "turned_nets:Turned"), (None, None, "2x4"), MappingOptions()).is_same
+
+
+class Mapped(nn.Module):
+    """A layer that torch.func runs, where tensors have no values to compare."""
+
+    def __init__(self, transform):
+        super().__init__()
+        self.layer, self.head, self._transform = nn.Linear(3, 3), nn.Linear(3, 2), transform
+
+    def forward(self, x):
+        return self.head(self._transform(self.layer)(x))
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [torch.func.vmap, torch.func.functionalize, lambda layer: torch.func.vmap(torch.func.grad(lambda y: layer(y).square().sum()))],
+    ids=["vmap", "functionalize", "vmap of grad"],
+)
+def test_what_runs_inside_of_a_transform_is_not_compared(transform):
+    first, second = Mapped(transform), Mapped(transform)
+    report = ckpt_tool.load_into(second, first)
+    found = ckpt_tool.trace(first, second, torch.rand(4, 3), report)
+    assert found.is_same
+    sides = [f"not compared, for they run inside of `torch.func.vmap` or `functionalize`: `layer` of the {which} network" for which in ("first", "second")]
+    assert list(found.notes) == sides
+    second.layer.weight.data[0] += 1
+    found = ckpt_tool.trace(first, second, torch.rand(4, 3), report)
+    assert (found.place.kind, found.place.other, found.place.at[1]) == ("code", "", "head")
+    assert [each.key for each in found.place.tensors] == ["layer.weight", "layer.bias"]
+    assert "`layer.weight` is not what the plan makes of `layer.weight`" in found.place.findings[0]
+
+
+def test_a_gradient_inside_of_a_network_is_compared():
+    first, second = (Mapped(lambda layer: torch.func.grad(lambda y: layer(y).square().sum())) for _ in range(2))
+    report = ckpt_tool.load_into(second, first)
+    assert any(row.other == "layer" for row in ckpt_tool.trace(first, second, torch.rand(4, 3), report).rows)

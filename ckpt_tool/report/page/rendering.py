@@ -16,6 +16,7 @@ from ckpt_tool.wording import plural, size_text
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from markupsafe import Markup
 
 SCRIPTS = ("data.js", "tree.js", "list.js", "pairs.js", "treemap.js", "charts.js", "page.js")
 """One program, in the order in which its parts use each other."""
@@ -88,7 +89,25 @@ def _template() -> Template:
     made = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    made.filters["coded"] = coded
     return made.from_string(_asset("page.html.j2"))
+
+
+def coded(text: str) -> Markup:
+    """A text as HTML, with what stands between backticks as code.
+
+    >>> coded("`0.weight` is < 1")
+    Markup('<code>0.weight</code> is &lt; 1')
+    """
+    from markupsafe import Markup, escape
+
+    parts = text.split("`")
+    if not len(parts) % 2:  # one of them has no other
+        return escape(text)
+    wrapped = (Markup("<code>{}</code>").format(each) for each in parts[1::2])
+    pieces = [escape(each) for each in parts]
+    pieces[1::2] = wrapped
+    return Markup("").join(pieces)
 
 
 @cache

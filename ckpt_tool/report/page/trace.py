@@ -38,7 +38,7 @@ def trace_page(trace: Trace, answer: str, names: tuple[str, str]) -> Page:
     )
     return Page(
         "trace",
-        answer.replace("`", ""),
+        answer,
         "good" if trace.is_same else "bad" if trace.place else "warn",
         sides,
         STATUSES,
@@ -92,14 +92,19 @@ def _place_details(place: Place) -> tuple[Table, ...]:
         if more := each.sources[MAX_SOURCES:]:
             facts.append(("", f"and {plural(len(more), 'more tensor')}"))
         facts += [("op", op) for op in each.ops]
-        facts.append(("rule", each.rule or "none"))
+        facts.append(("rule", _plain(each.rule) or "none"))
         tables.append(Table(f"tensor {each.key}", ("what", "how"), tuple(facts)))
     return tuple(tables)
 
 
+def _plain(text: str) -> str:
+    """A rule as cells show it."""
+    return text.replace("`", "")
+
+
 def _place_tables(place: Place) -> tuple[Table, ...]:
     tensors = tuple(
-        (each.key, " + ".join(each.sources) or "-", ", ".join(each.ops), each.rule)
+        (each.key, " + ".join(each.sources) or "-", ", ".join(each.ops), _plain(each.rule))
         for each in place.tensors
     )
     name = place.other or "the network"

@@ -55,6 +55,22 @@ def test_each_command_writes_a_small_page_whose_answer_is_its_last_line(story, t
     assert len(data["sides"]) == 1 or len(unpacked(data["sides"][1]["keys"])) == 384
 
 
+def test_what_stands_between_backticks_is_code():
+    from ckpt_tool.report.page.trace import trace_page
+    from ckpt_tool.report.trace import trace_text
+
+    one, other = (torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4, eps=eps)) for eps in (1e-5, 0.1))
+    found = ckpt_tool.trace(one, other, torch.ones(2, 4), ckpt_tool.load_into(other, one))
+    html = page_html(trace_page(found, trace_text(found).splitlines()[-1], found.names))
+    body = html[html.index("<main") : html.index("</main>")]
+    assert "verified: <code>eps</code> = 1e-05" in body
+    assert "they diverge in <code>1</code>; <code>eps</code> = 1e-05" in body
+    assert "`" not in body
+    side = PageSide("a", "x", (), (), 0, 0)
+    odd = page_html(Page("show", "one ` alone, `<b>` < 2", "good", (side,), (), ()))
+    assert "one ` alone, `&lt;b&gt;` &lt; 2" in odd
+
+
 def test_every_key_of_a_plan_is_on_the_page_once_with_the_rule_that_maps_it(story, tmp_path):
     ckpt(*COMMANDS["plan"], "--html", tmp_path / "p.html", "-q", cwd=story)
     data = data_of(tmp_path / "p.html")
