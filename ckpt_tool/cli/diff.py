@@ -109,7 +109,6 @@ def diff(
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, "1")
     from ckpt_tool import api
-    from ckpt_tool.report.diff import diff_json
 
     check_table_format(format_)
     asked = api.Comparison(values, renames, tuple(include or ()), tuple(exclude or ()), rtol, atol)
@@ -133,6 +132,7 @@ def diff(
             page = diff_page(result, result.labels, answer, hints, onwards())
             write_page(html, page, quiet)
         if json:
+            from ckpt_tool.report.parts.diff_json import diff_json
             from ckpt_tool.report.parts.json_text import to_json
 
             show_result(to_json(diff_json(result, (a, b), verbose) | {"next": onwards()}))

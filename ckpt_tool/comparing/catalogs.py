@@ -41,6 +41,14 @@ class Entry:
         assert info is not None
         return info.key
 
+    @property
+    def is_within(self) -> bool:
+        """Whether its values differ, and by no more than is tolerated."""
+        values = self.values
+        return (
+            self.kind == "value" and values is not None and 0 < values.changed <= values.tolerated
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Uncompared:

@@ -18,7 +18,9 @@ from ckpt_tool.report.parts.value_differences import (
 from ckpt_tool.report.renames import renamed_section
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
-TITLES_OF = {"value": "values"}
+TITLES_OF = {"value": "values", "within": "values within the tolerance"}
+MEASURED = ("value", "within", "dtype")
+"""Kinds of entries whose values are compared."""
 SIGNS = {"only_a": ("-", "red"), "only_b": ("+", "green"), "same": (" ", "dim")}
 
 
@@ -78,9 +80,9 @@ def beside_sections(diff: Diff, names: tuple[str, str], style: Style) -> list[st
 def _sections(diff: Diff, names: tuple[str, str], style: Style, before: str = "") -> list[str]:
     sections = [
         _section(diff, kind, names, style)
-        for kind in ("shape", "dtype", "value", "only_a", "only_b")
+        for kind in ("shape", "dtype", "value", "within", "only_a", "only_b")
     ]
-    sections.insert(3, renamed_section(diff, style))
+    sections.insert(4, renamed_section(diff, style))
     if not style.is_folded:
         sections.insert(0, _section(diff, "same", names, style))
     return [_within(before, section) for section in sections if section]
@@ -88,14 +90,19 @@ def _sections(diff: Diff, names: tuple[str, str], style: Style, before: str = ""
 
 def _within(before: str, section: str) -> str:
     """A section with what it is a part of: above a row of heads, that has no room for it."""
-    if before and section.startswith(f"{TITLES_OF['value']} "):
+    if before and section.startswith("values "):
         return f"{before.rstrip(', ')}\n{section}"
     return before + section
 
 
+def shown_kind(entry: Entry) -> str:
+    """The kind under which it is shown: values that differ as little as is tolerated are apart."""
+    return "within" if entry.is_within else entry.kind
+
+
 def _section(diff: Diff, kind: str, names: tuple[str, str], style: Style) -> str:
     listed = diff.entries if kind == "same" else diff.changes
-    entries = {entry.key: entry for entry in listed if entry.kind == kind}
+    entries = {entry.key: entry for entry in listed if shown_kind(entry) == kind}
     if not entries:
         return ""
     sign, colour = SIGNS.get(kind, ("~", "yellow"))
@@ -107,7 +114,7 @@ def _section(diff: Diff, kind: str, names: tuple[str, str], style: Style) -> str
     groups = [
         (pattern, [entries[key] for key in keys]) for pattern, keys in folded(entries, diff, style)
     ]
-    if kind in ("value", "dtype") and diff.compared_values:
+    if kind in MEASURED and diff.compared_values:
         keys = _all_keys(diff) if style.is_folded else None
         return _value_section(
             titles.get(kind, kind), (sign, colour), worst_first(groups), names, style, keys
@@ -245,10 +252,12 @@ def _kinds(one: Uncompared, names: tuple[str, str]) -> str:
 def closing_text(diff: Diff) -> str:
     """The answer in one line: how many keys are the same, and how many differ in which way."""
     counts = diff.counts
-    differ = counts["value"] + counts["shape"] + counts["dtype"]
+    within = sum(entry.is_within for entry in diff.changes)
+    differ = counts["value"] + counts["shape"] + counts["dtype"] - within
     shown = {
         "same": counts["same"],
         "renamed": counts["renamed"],
+        "within the tolerance": within,
         "differ": differ,
         "removed": counts["only_a"],
         "added": counts["only_b"],
@@ -264,7 +273,7 @@ def closing_text(diff: Diff) -> str:
     if other:
         text = text.replace(" renamed", f" renamed ({other:,} with other values)")
     if diff.changes and not diff.differs:
-        return f"{text}: within the tolerance"
+        return text
     if diff.beside is not None:
         text += f"; {_counts_beside(diff.beside)} beside the state dict"
     text = text if diff.differs or not diff.is_whole else f"{text}: {_verdict(diff)}"
@@ -294,58 +303,3 @@ def _verdict(diff: Diff) -> str:
         f"equal, but not bit for bit: {plural(len(diff.equal), 'tensor')} with 0 for -0 "
         f"or NaNs of other bits ({some})"
     )
-
-
-def diff_json(diff: Diff, names: tuple[str, str], verbose: bool = False) -> dict[str, object]:
-    """The contract's JSON; `same` entries are listed with `verbose` only."""
-    entries = [_entry_json(entry) for entry in (diff.entries if verbose else diff.changes)]
-    found: dict[str, object] = {
-        "schema": 1,
-        "a": _side_json(names[0], diff.a),
-        "b": _side_json(names[1], diff.b),
-        "identical": diff.identical,
-        "counts": diff.counts,
-        "entries": entries,
-        "differs": diff.differs,
-        "equal": list(diff.equal),
-        "uncompared": [{"key": one.key, "a": one.a, "b": one.b} for one in diff.uncompared],
-    }
-    found |= {"beside": diff_json(diff.beside, names, verbose)} if diff.beside is not None else {}
-    found |= {"notes": list(diff.notes)} if diff.notes else {}
-    return found | ({"regrouped": list(diff.regrouped)} if diff.regrouped else {})
-
-
-def _side_json(path: str, catalog: Catalog) -> dict[str, object]:
-    return {"path": path, "tensors": len(catalog), "bytes": catalog.nbytes}
-
-
-def _entry_json(entry: Entry) -> dict[str, object]:
-    found: dict[str, object] = {
-        "kind": entry.kind,
-        "a": _info_json(entry.a),
-        "b": _info_json(entry.b),
-    }
-    if entry.confidence is not None:
-        found |= {"confidence": entry.confidence, "evidence": entry.evidence}
-    if entry.how:
-        found["how"] = entry.how
-    if entry.values:
-        values = entry.values
-        found |= {
-            "elements": values.elements,
-            "changed": values.changed,
-            "max_abs": values.max_abs,
-            "cosine": values.cosine,
-        }
-        found |= {
-            "beyond": values.beyond,
-            "max_finite": values.largest,
-            "nans": list(values.nans),
-            "infs": list(values.infs),
-        }
-        found |= {"equal_after_cast": values.is_cast} if entry.kind == "dtype" else {}
-    return found
-
-
-def _info_json(info: TensorInfo | None) -> dict[str, object] | None:
-    return {"key": info.key, "dtype": info.dtype.value, "shape": list(info.shape)} if info else None

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TITLES = ("max |Δ|", "cosine", "changed")
 """Of the columns that `value_cells` fills."""
+FORMATS = (".1e", ".4f", ".1%")
+"""How people read the numbers of these columns."""
 MAX_NON_FINITE = 8
 
 Group = tuple[str, list[Entry]]
@@ -51,23 +53,33 @@ def value_cells(entries: Sequence[Entry]) -> list[str]:
     """The largest difference, the least cosine, and the share of numbers that changed, over a
     group.
     """
+    most, cosine, changed = value_numbers(entries)
+    if changed is None:
+        return [str(most), "", ""]
+    assert isinstance(most, float)
+    largest = "NaN" if isnan(most) else f"{most:{FORMATS[0]}}" if isfinite(most) else "Inf"
+    return [
+        largest,
+        "-" if cosine is None else f"{cosine:{FORMATS[1]}}",
+        f"{changed:{FORMATS[2]}}",
+    ]
+
+
+def value_numbers(entries: Sequence[Entry]) -> tuple[float | str, float | None, float | None]:
+    """The same as numbers: NaN as torch has it, for which NaN minus anything is NaN; a word where
+    there is no number.
+    """
     measured = [entry.values for entry in entries if entry.values and entry.values.elements]
     if not measured:
         compared = any(entry.values is not None for entry in entries)
-        return ["not measured" if compared else "not compared", "", ""]
+        return "not measured" if compared else "not compared", None, None
     elements = sum(values.elements for values in measured)
     changed = sum(values.changed for values in measured) / elements
     worst = _worst(entries).values
     cosine = worst.cosine if worst and worst.is_finite else nan
-    return [_largest(measured), "-" if isnan(cosine) else f"{cosine:.4f}", f"{changed:.1%}"]
-
-
-def _largest(measured: Sequence[Values]) -> str:
-    """As torch has it: NaN minus anything is NaN."""
-    if any(isnan(values.max_abs) for values in measured):
-        return "NaN"
-    largest = max(values.max_abs for values in measured)
-    return f"{largest:.1e}" if isfinite(largest) else "Inf"
+    is_nan = any(isnan(values.max_abs) for values in measured)
+    most = nan if is_nan else max(values.max_abs for values in measured)
+    return float(most), None if isnan(cosine) else cosine, changed
 
 
 def remark_on(entries: Sequence[Entry]) -> str:

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from ckpt_tool.comparing import Diff, Entry
-from ckpt_tool.report.diff import folded
+from ckpt_tool.report.diff import MEASURED, TITLES_OF, folded, shown_kind
 from ckpt_tool.report.parts.amounts import dtypes_text, shapes_text
 from ckpt_tool.report.parts.style import PLAIN, Style
-from ckpt_tool.report.parts.value_differences import value_cells, worst_first, worst_of
+from ckpt_tool.report.parts.value_differences import FORMATS, value_numbers, worst_first, worst_of
 from ckpt_tool.report.renames import key_a, key_b, renamed_groups
 from ckpt_tool.report.tables.formats import Cell, Table
 from ckpt_tool.tensors import TensorInfo
@@ -14,7 +14,7 @@ from ckpt_tool.tensors import TensorInfo
 TITLES = ("change", "a", "b", "tensors", "in a", "in b")
 VALUES = ("max abs", "cosine", "changed", "worst")
 BESIDE = " beside the state dict"
-WORDS = {"only_a": "removed", "only_b": "added", "value": "values"}
+WORDS = {**TITLES_OF, "only_a": "removed", "only_b": "added"}
 
 
 def diff_table(diff: Diff, style: Style = PLAIN) -> Table:
@@ -39,15 +39,15 @@ def diff_table(diff: Diff, style: Style = PLAIN) -> Table:
             (f"{first}{BESIDE}", *cells) for first, *cells in diff_table(diff.beside, style).rows
         ]
     titles = (*TITLES, *VALUES) if has_values else TITLES
-    return Table(titles, tuple(rows), ("a", "b", "worst"))
+    return Table(titles, tuple(rows), ("a", "b", "worst"), dict(zip(VALUES, FORMATS, strict=False)))
 
 
 def _groups(diff: Diff, style: Style) -> Iterator[tuple[str, str | None, str | None, list[Entry]]]:
-    for kind in ("shape", "dtype", "value", "only_a", "only_b"):
-        entries = {entry.key: entry for entry in diff.changes if entry.kind == kind}
+    for kind in ("shape", "dtype", "value", "within", "only_a", "only_b"):
+        entries = {entry.key: entry for entry in diff.changes if shown_kind(entry) == kind}
         folds = folded(entries, diff, style) if entries else ()
         groups = [(pattern, [entries[key] for key in keys]) for pattern, keys in folds]
-        is_measured = kind in ("value", "dtype") and diff.compared_values
+        is_measured = kind in MEASURED and diff.compared_values
         for pattern, group in worst_first(groups) if is_measured else groups:
             a, b = (None if kind == "only_b" else pattern), (None if kind == "only_a" else pattern)
             yield kind, a, b, group
@@ -69,4 +69,4 @@ def _about(infos: list[TensorInfo | None]) -> str | None:
 def _values(entries: list[Entry]) -> tuple[Cell, ...]:
     if not any(entry.values for entry in entries):
         return tuple(None for _ in VALUES)
-    return *(cell or None for cell in value_cells(entries)), worst_of(entries)
+    return *value_numbers(entries), worst_of(entries)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.report.parts.style import safe
@@ -41,12 +42,14 @@ Cell = str | int | float | None
 @dataclass(frozen=True, slots=True)
 class Table:
     """Rows of cells under their titles; numbers are numbers, and an empty cell is None. Columns of
-    `names` hold keys or patterns.
+    `names` hold keys or patterns; `formats` say how people read the numbers of some columns, which
+    CSV and TSV have in full.
     """
 
     titles: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     names: tuple[str, ...] = ()
+    formats: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_format(name: str) -> None:
@@ -108,6 +111,8 @@ def _safe(cell: Cell) -> Cell:
 def _cell(cell: Cell, title: str, table: Table, format_: str) -> str:
     if cell is None:
         return ""
+    if isinstance(cell, float):
+        return f"{cell:{table.formats.get(title, '')}}"
     text = safe(str(cell)) or (EMPTY if title in table.names else "")
     if "|" in text and format_ in _NO_BARS:
         raise InputError("--format", f"{format_} can't hold a `|`, as in `{text}`")
