@@ -129,3 +129,12 @@ def test_a_tie_counts_once_wherever_its_twin_is_and_a_view_is_no_tie(tmp_path):
     out = ckpt("show", "a.pth", "-v", cwd=tmp_path).out
     assert "= a.w" in out
     assert "in a.w" in out
+
+
+def test_tensors_that_are_cast_alike_stand_on_one_line(tmp_path):
+    state = {f"l.{i}.{name}": torch.ones(2) for i in range(9) for name in ("w", "b")} | {"n": torch.tensor(3)}
+    torch.save({key: value.half() if key != "n" else value for key, value in state.items()}, tmp_path / "half.pth")
+    torch.save(state, tmp_path / "full.pth")
+    ran = ckpt("plan", "half.pth", "full.pth", "--dtype", "target", cwd=tmp_path)
+    lines = [line.split() for line in ran.out.splitlines() if line.startswith("  ") and line.split()[-1].isdecimal()]
+    assert lines == [["n", "1"], ["l.{0..8}.*:", "[cast:", "F32]", "18"]]

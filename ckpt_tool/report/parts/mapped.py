@@ -89,20 +89,31 @@ def _sides(rule: Rule) -> tuple[str | None, str | None]:
 
 
 def _paired(steps: Sequence[Step], plan: Plan) -> Iterator[MappedRow]:
-    """Pairs that no rule drafted: equal names as they are, others with both."""
-    by = steps[0].origin.by
-    plain = [step for step in steps if _is_plain(step)]
-    same = [step.outputs[0] for step in plain if step.inputs == step.outputs]
-    renamed = {step.inputs[0]: step.outputs[0] for step in plain if step.inputs != step.outputs}
+    """Pairs that no rule drafted: equal names as they are, others with both; first those that move
+    as they are, then what the same ops change.
+    """
+    alike: dict[str, list[Step]] = {"": []}
+    for step in steps:
+        if _is_single(step):
+            alike.setdefault(ops_text(step.ops), []).append(step)
+    for ops, group in alike.items():
+        yield from _paired_alike(group, plan, ops or None)
+    yield from (_row_of(step) for step in steps if not _is_single(step))
+
+
+def _paired_alike(steps: Sequence[Step], plan: Plan, ops: str | None) -> Iterator[MappedRow]:
+    """Pairs of single keys that the same ops change."""
+    by = steps[0].origin.by if steps else "name"
+    same = [step.outputs[0] for step in steps if step.inputs == step.outputs]
+    renamed = {step.inputs[0]: step.outputs[0] for step in steps if step.inputs != step.outputs}
     for one in outline(dict.fromkeys(same), plan.target or ()):
-        yield MappedRow(one.pattern, one.pattern, len(one.keys), rule=by)
+        yield MappedRow(one.pattern, one.pattern, len(one.keys), ops, by)
     for group in pair_groups(renamed, {}, plan.source, plan.target or ()):
-        yield MappedRow(group.a, group.b, len(group.keys), rule=by)
-    yield from (_row_of(step) for step in steps if not _is_plain(step))
+        yield MappedRow(group.a, group.b, len(group.keys), ops, by)
 
 
-def _is_plain(step: Step) -> bool:
-    return not step.ops and len(step.inputs) == len(step.outputs) == 1
+def _is_single(step: Step) -> bool:
+    return len(step.inputs) == len(step.outputs) == 1
 
 
 def rest_folds(
