@@ -86,7 +86,7 @@ def sketch_of(tensor: torch.Tensor, path: Path = ()) -> Sketch:
         flat = torch.view_as_real(flat.resolve_conj()).reshape(-1)
     sums = torch.zeros(min(SUMS, max(flat.numel(), 1)), dtype=torch.float64)
     square, odd, huge, count = 0.0, 0, 0.0, flat.numel()
-    are_whole, least, most = True, inf, -inf
+    is_varied = False
     for start in range(0, flat.numel(), CHUNK):
         part = flat[start : start + CHUNK].cpu().double()
         mixed = _mixed(start, part.numel())
@@ -99,16 +99,20 @@ def sketch_of(tensor: torch.Tensor, path: Path = ()) -> Sketch:
             huge += float((part * ((mixed & 1) * 2 - 1))[is_huge].sum())
             part = torch.where(is_odd, 0.0, part)
         square += float(part.square().sum())
-        are_whole = are_whole and bool((part == part.round()).all())
-        least, most = min(least, float(part.min())), max(most, float(part.max()))
+        is_varied = is_varied or _is_varied(part[:SUMS]) or _is_varied(part)
         if flat.numel() <= SUMS:
             sums[start : start + part.numel()] = part
         else:
             signs = (mixed & 1).mul_(2).sub_(1)
             sums.index_add_(0, mixed >> 1 & (SUMS - 1), part * signs)
-    is_varied = not are_whole and (least < most or flat.numel() == 1)
     shape, norm = tuple(tensor.shape), sqrt(square)
     return Sketch(path, shape, eps_of(tensor), sums, norm, odd, huge, count, is_varied)
+
+
+def _is_varied(part: torch.Tensor) -> bool:
+    """Whether numbers are not all the same, nor all whole ones."""
+    can_vary = part.numel() == 1 or bool((part != part[0]).any())
+    return can_vary and bool((part != part.round()).any())
 
 
 def _mixed(start: int, count: int) -> torch.Tensor:
