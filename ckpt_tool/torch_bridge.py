@@ -152,19 +152,22 @@ def tensor_info(
     """What a catalog says of a live tensor. Raises ValueError where it has no plain bytes (sparse,
     quantised).
     """
-    dtype = dtype_of(tensor)
-    if dtype is None or odd_kind(tensor):
+    if odd_kind(tensor):
         raise ValueError(
             f"`{key}` is a {tensor.layout} tensor of {tensor.dtype}, which has no plain bytes"
         )
-    return TensorInfo(
-        key, dtype, unpacked_shape(dtype, tuple(tensor.shape)), shared_storage_with, tied_to
-    )
+    return _plain_info(key, tensor, shared_storage_with, tied_to)
+
+
+def _plain_info(key: str, tensor: torch.Tensor, *shares: str | None) -> TensorInfo:
+    dtype = dtype_of(tensor)
+    assert dtype is not None
+    return TensorInfo(key, dtype, unpacked_shape(dtype, tuple(tensor.shape)), *shares)
 
 
 def tensor_infos(tensors: Mapping[str, torch.Tensor]) -> list[TensorInfo]:
-    """What a catalog says of a state dict; tensors that lie in one memory, or are one, name the
-    first of them.
+    """What a catalog says of a state dict of tensors with plain bytes, see `odd_kind`; those that
+    lie in one memory, or are one, name the first of them.
     """
     first: dict[object, str] = {}
     infos = []
@@ -172,11 +175,11 @@ def tensor_infos(tensors: Mapping[str, torch.Tensor]) -> list[TensorInfo]:
     counts = Counter(places)
     for (key, tensor), memory in zip(tensors.items(), places, strict=True):
         if memory is None or counts[memory] == 1:
-            infos.append(tensor_info(key, tensor))
+            infos.append(_plain_info(key, tensor))
             continue
         owner, twin = first.setdefault(memory, key), first.setdefault(identity_of(tensor), key)
         infos.append(
-            tensor_info(key, tensor, None if owner == key else owner, None if twin == key else twin)
+            _plain_info(key, tensor, None if owner == key else owner, None if twin == key else twin)
         )
     return infos
 
@@ -248,13 +251,14 @@ def memories(tensors: Iterable[torch.Tensor]) -> list[Memory | None]:
     """The memory of each tensor; of storages that lie over each other, as those of numpy's arrays
     may, the first one's.
     """
-    known = [(tensor, memory_of(tensor)) for tensor in tensors]
+    known = []
     ends: dict[Memory, int] = {}
-    for tensor, memory in known:
+    for tensor in tensors:
+        memory = memory_of(tensor)
+        known.append(memory)
         if memory and _has_address(memory):
-            ends[memory] = max(
-                ends.get(memory, 0), memory[1] + local_part(tensor).untyped_storage().nbytes()
-            )
+            local = tensor if is_plain(tensor) else local_part(tensor)
+            ends[memory] = max(ends.get(memory, 0), memory[1] + local.untyped_storage().nbytes())
     first: dict[Memory, Memory] = {}
     owner, reached = ("", 0), 0
     for memory in sorted(ends):
@@ -262,7 +266,7 @@ def memories(tensors: Iterable[torch.Tensor]) -> list[Memory | None]:
             owner, reached = memory, 0
         first[memory] = owner
         reached = max(reached, ends[memory])
-    return [first.get(memory, memory) if memory else None for _, memory in known]
+    return [first.get(memory, memory) if memory else None for memory in known]
 
 
 def _has_address(memory: Memory) -> bool:

@@ -132,7 +132,7 @@ def diff(
             page = diff_page(result, result.labels, answer, hints, onwards())
             write_page(html, page, quiet)
         if json:
-            from ckpt_tool.report.parts.diff_json import diff_json
+            from ckpt_tool.report.layouts.diff_json import diff_json
             from ckpt_tool.report.parts.json_text import to_json
 
             show_result(to_json(diff_json(result, (a, b), verbose) | {"next": onwards()}))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from types import TracebackType
 
@@ -101,6 +101,19 @@ class SourceFile:
                     self.path, "was cut while being read", "somebody else is writing to it"
                 )
             buffer, offset = buffer[count:], offset + count
+
+    def read_into_each(self, buffers: Sequence[memoryview], offset: int) -> None:
+        """Fills buffers with the bytes from `offset` on, one after the other. Raises what `read`
+        raises.
+        """
+        if len(buffers) > 1 and self.has_descriptor and hasattr(os, "preadv"):
+            size = sum(map(len, buffers))
+            with suppress(OSError):  # said below
+                if offset + size <= self.size and os.preadv(self.fd, buffers, offset) == size:
+                    return
+        for buffer in buffers:
+            self.read_into(buffer, offset)
+            offset += len(buffer)
 
     def at_hand(self, offset: int) -> int:
         """How many bytes from `offset` on cost next to nothing."""

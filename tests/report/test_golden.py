@@ -12,7 +12,7 @@ from ckpt_tool.formats import open_checkpoint
 from ckpt_tool.mapping import compile_plan, plan_by_name
 from ckpt_tool.mapping.accounting.account import A_PART
 from ckpt_tool.report.diff import diff_text
-from ckpt_tool.report.parts.diff_json import diff_json
+from ckpt_tool.report.layouts.diff_json import diff_json
 from ckpt_tool.report.parts.json_text import to_json
 from ckpt_tool.report.parts.problems import concise_text, problems_text
 from ckpt_tool.report.parts.style import Style, safe, size_text

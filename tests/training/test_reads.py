@@ -35,6 +35,34 @@ def test_each_byte_is_in_its_place(
         offset += len(memory) // 2
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_tiny_reads_of_neighbours_are_one_call_and_each_byte_is_in_its_place(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    shuffled = random.Random(seed)
+    content = shuffled.randbytes(300_000)
+    (tmp_path / "content").write_bytes(content)
+    wanted, offset = [], shuffled.randrange(3)
+    while offset < len(content) - 20_000:
+        wanted.append((offset, shuffled.choice((1, 7, 64, 300))))
+        offset += shuffled.choice((0, 7, 64, 300, 5000))  # over each other, beside each other, apart
+    shuffled.shuffle(wanted)
+    memories = [bytearray(size) for _, size in wanted]
+    calls, own = [], os.preadv
+    monkeypatch.setattr(os, "preadv", lambda *arguments: calls.append(1) or own(*arguments))
+    with SourceFile(tmp_path / "content") as file, Reads() as some:
+        for memory, (place, _) in zip(memories, wanted, strict=True):
+            some.add(file, memoryview(memory), place)
+    assert all(memory == content[place : place + size] for memory, (place, size) in zip(memories, wanted, strict=True))
+    assert len(calls) < len(wanted)
+
+
+def test_tiny_reads_of_a_file_that_was_cut_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "content").write_bytes(bytes(10_000))
+    with SourceFile(tmp_path / "content") as file:
+        os.truncate(tmp_path / "content", 150)
+        with pytest.raises(FormatError, match="cut"):
+            read_ones(file, 4, 50)
+
+
 def test_an_error_in_a_thread_is_raised(tmp_path: Path) -> None:
     (tmp_path / "content").write_bytes(bytes(4 * LITTLE))
     with SourceFile(tmp_path / "content") as file:
@@ -43,10 +71,10 @@ def test_an_error_in_a_thread_is_raised(tmp_path: Path) -> None:
             read_ones(file, 3)
 
 
-def read_ones(file: SourceFile, count: int) -> None:
+def read_ones(file: SourceFile, count: int, size: int = LITTLE) -> None:
     with Reads() as some:
         for at in range(count):
-            some.add(file, memoryview(bytearray(LITTLE)), at * LITTLE)
+            some.add(file, memoryview(bytearray(size)), at * size)
 
 
 def model(seed: int) -> nn.Module:

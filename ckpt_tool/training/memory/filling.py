@@ -64,13 +64,12 @@ class LiveTensors:
         """The module's tensors that have a storage, by their identity as objects."""
         self.had_meta = False
         """Whether any tensor of the module, of its state dict or not, was on the meta device."""
-        for place in _places_in(module):
-            tensor = place.tensors[place.name]
+        for tensors, name, tensor in _places_in(module):
             self.had_meta |= tensor.is_meta
             if not odd_kind(tensor):
                 self._known[id(tensor)] = tensor
                 if tensor.is_meta:
-                    self._places[identity_of(tensor)].append(place)
+                    self._places[identity_of(tensor)].append(_Place(tensors, name))
         self._offloaded = {id(tensor) for tensor in offloaded(module)} if self.had_meta else set()
 
     def __getitem__(self, key: str) -> torch.Tensor:
@@ -253,12 +252,14 @@ class LiveTensors:
             self._waiting.append((place, self.replaced[id(tensor)][1]))
 
 
-def _places_in(module: nn.Module) -> Iterator[_Place]:
+def _places_in(
+    module: nn.Module,
+) -> Iterator[tuple[MutableMapping[str, torch.Tensor], str, torch.Tensor]]:
     for owner in module.modules():
         for tensors in (owner._parameters, owner._buffers):
             for name, tensor in tensors.items():
                 if tensor is not None:
-                    yield _Place(tensors, name)  # type: ignore[arg-type]
+                    yield tensors, name, tensor  # type: ignore[misc]
 
 
 def _takes_room(tensor: torch.Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
@@ -12,7 +12,15 @@ from ckpt_tool.formats.limits import MiB
 MAX_THREADS = 4
 """More don't read faster from memory, and a disk has its own order."""
 LITTLE = MiB
-"""Less than this is read at once: handing it on would cost more."""
+"""Less than this is read by the thread that asks: handing it on would cost more."""
+TINY = MiB // 16
+"""Less than this waits for its neighbours in the file, to be read with them by one call."""
+MAX_TINY = 16_384
+"""How many wait at most."""
+MAX_BUFFERS = 1000
+"""What systems fill by one call (IOV_MAX) is 1024."""
+GAP = 4096
+"""Bytes between two that are read along, rather than ending the call."""
 PIECE = 32 * MiB
 """What a thread gets to read: parts of a large tensor, several small ones."""
 Read = tuple[SourceFile, memoryview, int]
@@ -35,12 +43,18 @@ class Reads:
         self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
         self._waiting: list[Future[None]] = []
         self._group: list[Read] = []
+        self._tiny: list[Read] = []
         self._size = 0
 
     def add(self, file: SourceFile, memory: memoryview, offset: int) -> None:
         """Fills memory with the bytes from `offset` on; files that lie elsewhere, and little of
         others, at once.
         """
+        if len(memory) < TINY and file.has_descriptor:
+            self._tiny.append((file, memory, offset))
+            if len(self._tiny) >= MAX_TINY:
+                self._read_tiny()
+            return
         if self._threads is None or len(memory) < LITTLE or not file.has_descriptor:
             file.read_into(memory, offset)
             return
@@ -50,6 +64,11 @@ class Reads:
             self._size += len(piece)
             if self._size >= PIECE:
                 self._hand_on()
+
+    def _read_tiny(self) -> None:
+        waiting, self._tiny = self._tiny, []
+        for file, buffers, offset in _rows(waiting):
+            file.read_into_each(buffers, offset)
 
     def _hand_on(self) -> None:
         assert self._threads is not None
@@ -65,14 +84,43 @@ class Reads:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        try:
+            if error is None:
+                self._read_tiny()
+        finally:
+            self._end(error is None)
+
+    def _end(self, is_wanted: bool) -> None:
+        """Waits for the threads, for what they read or for their end."""
         if self._threads is None:
             return
-        if error is None:
+        if is_wanted:
             self._hand_on()
-        self._threads.shutdown(cancel_futures=error is not None)
-        if error is None:
+        self._threads.shutdown(cancel_futures=not is_wanted)
+        if is_wanted:
             for read in self._waiting:
                 read.result()
+
+
+def _rows(reads: Sequence[Read]) -> Iterator[tuple[SourceFile, list[memoryview], int]]:
+    """Reads of neighbours in a file as one, with where it begins; little between two is read, too,
+    into memory that nobody sees.
+    """
+    unseen = memoryview(bytearray(GAP))
+    row: list[memoryview] = []
+    now: SourceFile | None = None
+    start = end = 0
+    for file, memory, offset in sorted(reads, key=lambda read: (id(read[0]), read[2])):
+        gap = offset - end
+        if now is file and 0 <= gap <= GAP and len(row) < MAX_BUFFERS:
+            row += (unseen[:gap], memory) if gap else (memory,)
+        else:
+            if now is not None:
+                yield now, row, start
+            now, row, start = file, [memory], offset
+        end = offset + len(memory)
+    if now is not None:
+        yield now, row, start
 
 
 def _read(group: Sequence[Read]) -> None:
