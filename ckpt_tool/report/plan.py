@@ -18,7 +18,7 @@ from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 from ckpt_tool.wording import named
 
 MAX_FOLDS = 8
-REST = "what nothing names is kept or dropped, too, as --partial or --expect says"
+REST = "not all that is kept or dropped was named"
 
 
 @frozen

@@ -111,7 +111,7 @@ def test_the_last_line_says_that_not_every_key_was_named(tmp_path, words):
     torch.save({"a": torch.ones(2), "b": torch.ones(2)}, tmp_path / "a.pth")
     ran = ckpt("plan", "a.pth", "a.pth", "-e", "a -> a", *words, cwd=tmp_path)
     assert (ran.status, ran.out.splitlines()[-1]) == (
-        0, "1 mapped, 1 kept, 1 dropped; what nothing names is kept or dropped, too, as --partial or --expect says"
+        0, "1 mapped, 1 kept, 1 dropped; not all that is kept or dropped was named"
     )  # fmt: skip
     ran = ckpt("plan", "a.pth", "a.pth", "-e", "** -> **", *(["--partial"] if words == ["--partial"] else ["--expect", "2"]), cwd=tmp_path)
     assert ran.out.splitlines()[-1] == "2 mapped, 0 kept, 0 dropped; every key of both sides is accounted for"

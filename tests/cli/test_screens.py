@@ -89,7 +89,7 @@ def folder(tmp_path_factory, torchvision):
 ANSWERS = {
     "show": r"\d+ (of [\d,]+ )?tensors?, .* (k|M)?B|healthy|findings?$",
     "diff": r"same|differ|removed|renamed",
-    "plan": r"accounted for|would stay fresh|source \S+|left over",
+    "plan": r"accounted for|not all that is kept or dropped was named|would stay fresh|source \S+|left over",
     "map": r"wrote|nothing was written",
     "suggest": r"mapped by \d+ rules?, .*(unused|of another shape)",
     "check": r"sound|problems?",

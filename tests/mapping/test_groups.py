@@ -206,7 +206,7 @@ def test_flat_numbers_are_cut_into_stages_where_parameters_say(tmp_path):
 def test_a_count_needs_its_side(tmp_path):
     (problem, _) = problems(tmp_path, STAGES, catalog("blocks.0.w 2"))
     assert (problem.code, problem.message) == ("unset-param", "`first` has no number")
-    assert problem.notes == ("give it by `--set first=…`", "`stages.0.blocks.*.w` matches no key of the target")
+    assert problem.notes == ("give it by `--set first=…` or a target, in which it is measured",)
 
 
 def test_a_bound_that_is_no_parameter(tmp_path):
