@@ -10,7 +10,6 @@ from io import TextIOWrapper
 from typing import TextIO
 
 from ckpt_tool.cli.options import Color
-from ckpt_tool.cli.parts.guessing import said_of
 from ckpt_tool.cli.parts.os_errors import os_error
 from ckpt_tool.errors import CkptError, InputError, OutputError, RuleError
 from ckpt_tool.formats.remote.addresses import shown, without_secrets
@@ -191,6 +190,8 @@ def _misused(error: Exception, message: str) -> int:
     style = Style(_are_messages_coloured(sys.argv))
     fact = (message[:1].lower() + message[1:]).rstrip(".")
     options = [one.name for one in context.command.params] if context else []
+    from ckpt_tool.cli.parts.guessing import said_of
+
     said = said_of(fact, options, list(getattr(context and context.command, "commands", ())))
     print_note(f"{style.paint('error', 'red')}: {said}")
     return NO_ANSWER

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from itertools import takewhile
 
-from ckpt_tool.keys import nearest, wider_note
+from ckpt_tool.keys import nearest
 
 
 def nearest_note(pattern: str, keys: Collection[str]) -> tuple[str, ...]:
@@ -30,5 +30,7 @@ def meant_notes(pattern: str, keys: Collection[str]) -> tuple[str, ...]:
     """A note on a pattern that matches none of these keys: the same with `**`, where that does,
     else what is nearest.
     """
+    from ckpt_tool.keys import wider_note  # imports what reads patterns
+
     wider = wider_note(pattern, keys)
     return (wider,) if wider else nearest_note(pattern, keys)
