@@ -130,14 +130,18 @@ def _points_of(forms: set[_Form], existing: Iterable[str]) -> dict[_Form, dict[_
     how many keys each is.
     """
     found: dict[_Form, dict[_Point, int]] = {form: {} for form in forms}
+    places: dict[_Form, list[tuple[int, dict[_Point, int]]]] = {}
+    """Of each form of a key, those of the forms that it is or begins with, and how much of it."""
     for key in existing if forms else ():
         tokens = tokens_of(key)
         form = tuple([_NUMBER if is_number(token) else token for token in tokens])
-        for length, end in _ends(form):
-            points = found.get((*form[:length], *end))
-            if points is not None:
-                point = _point(tokens[:length])
-                points[point] = points.get(point, 0) + 1
+        if (places_of_form := places.get(form)) is None:
+            ends = ((length, found.get((*form[:length], *end))) for length, end in _ends(form))
+            places_of_form = [(length, points) for length, points in ends if points is not None]
+            places[form] = places_of_form
+        for length, points in places_of_form:
+            point = _point(tokens[:length])
+            points[point] = points.get(point, 0) + 1
     return found
 
 

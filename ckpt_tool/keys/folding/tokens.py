@@ -35,6 +35,7 @@ def _split_numbers(name: str) -> list[str]:
     return merged
 
 
+@lru_cache(maxsize=1 << 14)
 def is_number(token: str) -> bool:
     """Whether patterns read it as one."""
     return (
