@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.tensors import Catalog, TensorInfo
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 Kind = Literal["same", "value", "dtype", "shape", "only_a", "only_b", "renamed"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """One key: what each side has of it, and how. `values` are there where the values were compared
     and differ.
@@ -50,7 +51,7 @@ class Entry:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Uncompared:
     """A key that can't be read on a side: `a` and `b` say what it is there, `readable` for a plain
     tensor, None where there is none.
@@ -64,7 +65,7 @@ class Uncompared:
 READABLE = "readable"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Diff:
     """Two catalogs and every key that isn't the same in both: those of `a` in its order, then those
     that only `b` has.

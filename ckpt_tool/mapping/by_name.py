@@ -5,10 +5,10 @@ other lacks.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import ckpt_tool.ops
 from ckpt_tool.errors import Problem, RuleError
+from ckpt_tool.frozen import frozen
 from ckpt_tool.keys import fold
 from ckpt_tool.keys.prefix import Prefix, unique_prefix
 from ckpt_tool.keys.relations import prefix_rule
@@ -83,7 +83,7 @@ def _pairs(
     return pairs, mismatches
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Heads:
     """Pairs by name whose shapes differ, which may be heads for other classes."""
 
@@ -125,7 +125,7 @@ def _steps(pairs: Mapping[str, str], target: Catalog) -> tuple[list[Step], dict[
     return steps, {other: key for key, others in tied.items() for other in others}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Naming:
     """What the target calls a key of the source, and what is said of prefixes that differ."""
 

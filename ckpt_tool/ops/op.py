@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.regions import Region
 from ckpt_tool.tensors import DType, Shape, counted, shape_text
 
@@ -29,7 +30,7 @@ class OpError(ValueError):
         self.hint = hint
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorForm:
     """Dtype and shape of a tensor inside a chain of ops, without data."""
 
@@ -40,7 +41,7 @@ class TensorForm:
         return f"{self.dtype.value} {shape_text(self.shape)}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Leaf:
     """A box of an input."""
 
@@ -48,7 +49,7 @@ class Leaf:
     region: Region
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Node:
     """Ops that make one tensor of others."""
 
@@ -60,7 +61,7 @@ Part = Leaf | Node
 """How a box of one result comes from boxes of the inputs, and of no more of them."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Inverse:
     """The ops that undo another, or none where something is lost; `why` says what the verdict rests
     on.

@@ -17,7 +17,7 @@ DEFLATE_OVERHEAD = 64 << 10
 FULL32 = 0xFFFFFFFF
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Member:
     """One entry: where its header is, where its bytes are, and what the directory says of them.
     `crc32` is None where not computed, `offset` -1 where its local header was not read.

@@ -50,7 +50,7 @@ class Silent:
         return nullcontext(lambda nbytes: None)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Memory:
     """What was read already, so that opening again asks nothing: a command opens its paths several
     times. `secrets` are addresses with the password that is never printed; `downloaded` says of

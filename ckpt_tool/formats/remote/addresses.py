@@ -11,13 +11,13 @@ _LOGIN = r"[^/?#@:\[\s]+:(?![0-9]+[/?#])[^@\s]*@(?:[^/?#@\s]*@)*"
 """A name and a password, in which `/`, `?` and `#` may stand by mistake; behind the name of a host
 stands its port.
 """
-_SECRETS = re.compile(rf"(?<=://)(?:{_LOGIN}|(?:[^/?#@\s]*@)+)")
-_QUERY = re.compile(
+_SECRETS = rf"(?<=://)(?:{_LOGIN}|(?:[^/?#@\s]*@)+)"
+_QUERY = (
     r"(?i)([?&](?:[\w.-]*(?:token|signature|secret|password|credential|api[_-]?key)|sig|key)=)"
     r"[^&#\s`'\"]+"
 )
 """What signs an address, or lets somebody in, among its query's values."""
-_IN_TEXT = re.compile(rf"(?<=:/)(/?){_LOGIN}")
+_IN_TEXT = rf"(?<=:/)(/?){_LOGIN}"
 """The same in an address, or in a slip of one (`http:/me:secret@host`)."""
 
 
@@ -49,11 +49,11 @@ def shown(address: str) -> str:
     >>> shown("https://host/model.pth?v=2&X-Amz-Signature=0f3c")
     'https://host/model.pth?v=2&X-Amz-Signature=…'
     """
-    return address if scheme_of(address) == "hf" else _signed(_SECRETS.sub("", address))
+    return address if scheme_of(address) == "hf" else _signed(re.sub(_SECRETS, "", address))
 
 
 def _signed(text: str) -> str:
-    return _QUERY.sub(r"\1…", text)
+    return re.sub(_QUERY, r"\1…", text) if "=" in text else text
 
 
 def without_secrets(text: str) -> str:
@@ -62,4 +62,4 @@ def without_secrets(text: str) -> str:
     >>> without_secrets("hf://me:secret@owner/name: no such file")
     'hf://owner/name: no such file'
     """
-    return _signed(_IN_TEXT.sub(r"\1", text))
+    return _signed(re.sub(_IN_TEXT, r"\1", text) if "@" in text else text)

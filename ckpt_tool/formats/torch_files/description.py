@@ -164,7 +164,7 @@ def _unreadable(key: str, tensor: Odd) -> UnreadableTensor:
     return UnreadableTensor(key, kind, dimensions(tensor.shape), describe(tensor))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class MeasuredTensors:
     """The tensors of one pickle, measured once each; `owners` has the first tensor of each storage,
     `seen` the others' first keys.

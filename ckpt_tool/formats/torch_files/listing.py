@@ -43,7 +43,7 @@ REST = "…"
 """The path of all that there are too many of to be named."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Again:
     """What all listings of a file cost: the containers that were listed by now, how many members
     were listed more than once, and the characters that names repeat of the names above them.
@@ -68,7 +68,7 @@ class Again:
             raise PickleFault("has too many tensors under too long names")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Group:
     """One thing outside of the state dict, as a person would name it: its tensors that can be read,
     the number of the others, and whether it has numbers and texts.
@@ -96,7 +96,7 @@ class Spot(NamedTuple):
     depth: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Listing:
     """`inside` and `odd` are the tensors of the state dict by key, `elsewhere` and `odd_elsewhere`
     the others by path.

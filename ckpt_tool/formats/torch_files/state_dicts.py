@@ -118,7 +118,7 @@ def find_inside(place: Container, counts: TensorCounts) -> list[Container]:
     return list(_Scan(counts).find(place.path, place.value))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Scan:
     """One walk through a file; `seen` are the ids of what was met by now."""
 
@@ -199,7 +199,7 @@ def _are_several(path: tuple[str, ...], value: object, inside: list[tuple[str, o
     return all(isinstance(child, dict) or module_state(child) for _, child in inside)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class TensorCounts:
     """Counts the different tensors in values, at any depth; `looked_at` bounds what a file of
     shared objects may cost.

@@ -23,7 +23,7 @@ MAX_SIZE = 1 << 63
 Locate = Callable[[StorageRef], Storage]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Measured:
     """A tensor by its description alone: what the catalog says of it, and which bytes of its
     storage it needs.

@@ -33,7 +33,7 @@ _Form = tuple[str, ...]
 _Point = tuple[str, ...]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Box:
     """The product of one set of values for each token; `keys` are those that exist of it."""
 

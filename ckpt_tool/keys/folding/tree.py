@@ -19,7 +19,7 @@ _LEAF = object()
 _Tree = dict[str, object]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Branch:
     """One key, or all the keys below a name, which then `end`s in `*` or `**`."""
 
@@ -36,7 +36,7 @@ class Branch:
         return frozenset([key[len(self.name) :].translate(NO_DIGITS) for key in self.keys])
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Below:
     """What is below a name: its branches, whether one pattern may stand for all, and whether there
     are repeated blocks.

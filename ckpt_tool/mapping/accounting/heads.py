@@ -9,26 +9,22 @@ from collections.abc import Collection, Iterable
 from ckpt_tool.frozen import frozen
 from ckpt_tool.tensors import Catalog, Shape
 
-_VOCABULARY = re.compile(
+_VOCABULARY = (
     r"(^|[._])(lm_head|embed_tokens|tok_embeddings|word_embeddings?|token_embeddings?|wte|wpe|embed_(in|out)|unembed|vocab\w*|shared|"
     r"predictions|position_embeddings?|pos_embed\w*|positional_embedding|relative_position_bias_table|queries|query_embed|prompt\w*)(?=[._]|$)"
 )
 """Names of tables over words, positions and queries: what a row means isn't a class."""
-_NAMED = re.compile(
-    r"(^|[._])(heads?|classif\w*|cls\w*|class\w*|logits?|score|predictor)(?=[._0-9]|$)"
-)
+_NAMED = r"(^|[._])(heads?|classif\w*|cls\w*|class\w*|logits?|score|predictor)(?=[._0-9]|$)"
 """Names of classifiers."""
-_LINEAR = re.compile(r"(^|\.)(fc\d*(_\w+)?|linear|output)(?=\.|$)")
+_LINEAR = r"(^|\.)(fc\d*(_\w+)?|linear|output)(?=\.|$)"
 """Names of classifiers that layers in the middle of a network have too."""
-_CLASSIFIER = re.compile(f"{_NAMED.pattern}|{_LINEAR.pattern}")
+_CLASSIFIER = f"{_NAMED}|{_LINEAR}"
 """Names that alone, without a bias beside them, tell a classifier, wherever in a network it lies.
 """
-_NUMBERED = re.compile(r"(^|\.)\d+\.")
-_TABLE = re.compile(
-    r"embed|(^|[._])(emb|wte|tok\w*|word\w*|vocab\w*|shared)([._]|$)", re.IGNORECASE
-)
-_ENDING = re.compile(r"[0-9]{1,9}$")
-_IN_A_BLOCK = re.compile(r"^(.*?\.)?\w*\d+\.")
+_NUMBERED = r"(^|\.)\d+\."
+_TABLE = r"(?i)embed|(^|[._])(emb|wte|tok\w*|word\w*|vocab\w*|shared)([._]|$)"
+_ENDING = r"[0-9]{1,9}$"
+_IN_A_BLOCK = r"^(.*?\.)?\w*\d+\."
 
 
 @frozen
@@ -93,9 +89,9 @@ def may_be_head(key: str, network: Catalog) -> bool:
     ['fc2.weight', 'last.weight']
     """
     path = key.rpartition(".")[0] or key
-    if _NAMED.search(path):
+    if re.search(_NAMED, path):
         return True
-    is_named = _LINEAR.search(path) and not _NUMBERED.search(f"{path}.")
+    is_named = re.search(_LINEAR, path) and not re.search(_NUMBERED, f"{path}.")
     if is_named and not _has_next(path, network):
         return True
     inside = {other for other in network if other == key or other.startswith(f"{path}.")}
@@ -105,7 +101,7 @@ def may_be_head(key: str, network: Catalog) -> bool:
 
 def _has_next(path: str, network: Catalog) -> bool:
     """Whether a module with the next number in its name follows: `fc2` after `fc1`."""
-    number = _ENDING.search(path)
+    number = re.search(_ENDING, path)
     if number is None:
         return False
     following = f"{path[: number.start()]}{int(number[0]) + 1}."
@@ -123,8 +119,8 @@ def _is_no_output(each: ShapeMismatch, source: Catalog) -> bool:
 
 def _blocks_of(paths: Iterable[str]) -> set[str]:
     """The numbered blocks of modules whose names don't say that they are classifiers."""
-    unnamed = (path for path in paths if not _CLASSIFIER.search(path))
-    return {block[0] for path in unnamed if (block := _IN_A_BLOCK.search(f"{path}."))}
+    unnamed = (path for path in paths if not re.search(_CLASSIFIER, path))
+    return {block[0] for path in unnamed if (block := re.search(_IN_A_BLOCK, f"{path}."))}
 
 
 def has_shape_of_a_table(key: str, catalog: Catalog) -> bool:
@@ -140,7 +136,11 @@ def has_shape_of_a_table(key: str, catalog: Catalog) -> bool:
 
 def is_table(key: str, shape: Shape) -> bool:
     """Whether a name and a shape tell an embedding."""
-    return len(shape) == 2 and _TABLE.search(key) is not None and _CLASSIFIER.search(key) is None
+    return (
+        len(shape) == 2
+        and re.search(_TABLE, key) is not None
+        and re.search(_CLASSIFIER, key) is None
+    )
 
 
 def _last_weights(keys: Collection[str], target: Catalog) -> set[str]:
@@ -156,7 +156,7 @@ def _last_weights(keys: Collection[str], target: Catalog) -> set[str]:
 
 def is_vocabulary(key: str) -> bool:
     """Whether a name says that a row means a word, a position or a query."""
-    return _VOCABULARY.search(key) is not None
+    return re.search(_VOCABULARY, key) is not None
 
 
 def _is_head(path: str, found: list[ShapeMismatch], last: Collection[str]) -> bool:
@@ -167,6 +167,6 @@ def _is_head(path: str, found: list[ShapeMismatch], last: Collection[str]) -> bo
     rows = {(each.source_shape[0], each.target_shape[0]) for each in found}
     if not matrices or len(rows) != 1:
         return False
-    if _CLASSIFIER.search(path) is not None:
+    if re.search(_CLASSIFIER, path) is not None:
         return True
     return len(found) > len(matrices) and all(each.target in last for each in matrices)
