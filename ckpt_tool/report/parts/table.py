@@ -5,7 +5,6 @@ behind them.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 
 from ckpt_tool.frozen import frozen
@@ -245,6 +244,8 @@ def width_of(text: str) -> int:
 def _columns(character: str) -> int:
     if character < "\u0300":
         return 1
+    import unicodedata
+
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
