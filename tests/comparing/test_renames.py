@@ -5,11 +5,14 @@ import shlex
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from literals import catalog, pairs, rules
 from running import ckpt
 from safetensors.torch import save_file
 
 from ckpt_tool.comparing import Counterpart, Values, diff_renamed
+from ckpt_tool.keys import Matcher, parse
 from ckpt_tool.keys.folding.pairs import pair_groups
 from ckpt_tool.mapping import compile_plan
 
@@ -246,6 +249,33 @@ def test_both_patterns_of_what_was_renamed_are_a_rule(tmp_path, moved, others, t
     source = catalog(*(f"{key} 2" for key in moved))
     plan = compile_plan(rules(tmp_path, f"rules: [{', '.join(json.dumps(line) for line in told)}]\n".replace("\\u2192", "->")), source)
     assert pairs(plan) == {other: (key,) for key, other in moved.items()}
+
+
+def test_groups_are_folded_as_far_as_both_sides_allow():
+    """Swin in timm and torchvision: one side keeps a buffer in each block that the other hasn't."""
+    names = ["attn.table", "attn.qkv.weight", "attn.qkv.bias", "attn.proj.weight", "attn.proj.bias"]
+    moved = {f"layers.0.blocks.{i}.{name}": f"features.1.{i}.{name}" for i in range(3) for name in names}
+    others = [f"features.1.{i}.attn.index" for i in range(3)]
+    groups = pair_groups(moved, {}, moved, [*moved.values(), *others])
+    assert [f"{group.a} → {group.b}" for group in groups] == [
+        "layers.0.blocks.{0..2}.attn.table → features.1.{0..2}.attn.table",
+        "layers.0.blocks.{0..2}.attn.{qkv,proj}.* → features.1.{0..2}.attn.{qkv,proj}.*",
+    ]
+
+
+NAMES = st.lists(st.sampled_from(["a", "b", "w", "0", "1", "2", "n1", "n2"]), min_size=1, max_size=4).map(".".join)
+
+
+@given(st.dictionaries(NAMES, NAMES, min_size=1, max_size=24), st.sets(NAMES, max_size=6), st.sets(NAMES, max_size=6))
+def test_each_pattern_of_a_group_matches_its_keys_and_no_others(moved, more_a, more_b):
+    moved = {key: other for other, key in {other: key for key, other in moved.items()}.items()}
+    all_a, all_b = {*moved, *more_a}, {*moved.values(), *more_b}
+    groups = pair_groups(moved, {}, all_a, all_b)
+    assert sorted(key for group in groups for key in group.keys) == sorted(moved)
+    for group in groups:
+        assert {key for key in all_a if Matcher(parse(group.a)).match(key) is not None} == set(group.keys)
+        if group.a != group.b:
+            assert {key for key in all_b if Matcher(parse(group.b)).match(key) is not None} == {moved[key] for key in group.keys}
 
 
 @pytest.mark.parametrize(

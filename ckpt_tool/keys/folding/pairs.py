@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
 from ckpt_tool.frozen import frozen
-from ckpt_tool.keys.folding.fold import fold
+from ckpt_tool.keys.folding.fold import Fold, fold
 from ckpt_tool.keys.quoting import quote
 
 _WORDS = re.compile(r"\{[^{}]*\}")
 _NUMBER = re.compile(r"(?<![0-9])[0-9]{1,18}(?![0-9])")
+_MAX_ROUNDS = 6
+"""Times that both sides are folded; what they don't agree about by then stands for itself."""
 
 
 @frozen
@@ -31,22 +33,47 @@ def pair_groups(
     """Pairs, by the key of the first side, folded where they changed alike and have one label: each
     pattern matches exactly the keys of its group.
     """
+    order = {key: i for i, key in enumerate(pairs)}
     changes = {key: (_change(key, other), labels.get(key)) for key, other in pairs.items()}
-    known_b = list(all_b)
-    groups = []
-    for one in fold(changes, all_a):
+    known_a, known_b = list(all_a), list(all_b)
+    moved, groups = [], []
+    for one in fold(changes, known_a):
         if all(key == pairs[key] for key in one.keys):
             pattern = spelt(one.pattern, one.keys)
             groups.append(PairGroup(pattern, pattern, one.keys))
-            continue
-        folded = fold(dict.fromkeys(pairs[key] for key in one.keys), known_b)
-        if len(folded) == 1 and len(one.keys) > 1:
-            a, b = spelt(one.pattern, one.keys), spelt(folded[0].pattern, folded[0].keys)
-            a, b = _with_equal_ends(a, b, [(key, pairs[key]) for key in one.keys])
-            groups.append(PairGroup(a, b, one.keys))
         else:
-            groups += [PairGroup(quote(key), quote(pairs[key]), (key,)) for key in one.keys]
-    return groups
+            moved.append(one)
+    groups += _moved_groups(moved, pairs, known_a, known_b)
+    return sorted(groups, key=lambda group: order[group.keys[0]])
+
+
+def _moved_groups(
+    folds: Sequence[Fold], pairs: Mapping[str, str], all_a: Sequence[str], all_b: Sequence[str]
+) -> Iterator[PairGroup]:
+    """The folds of the first side, taken apart until each is one pattern on the second side too."""
+    back = {pairs[key]: key for one in reversed(folds) for key in reversed(one.keys)}
+    others: Sequence[Fold] = ()
+    for _ in range(_MAX_ROUNDS):
+        others = fold(_part_of(folds, lambda key: pairs[key]), all_b)
+        if len(others) == len(folds):
+            break
+        folds = fold(_part_of(others, back.__getitem__), all_a)
+        if len(others) == len(folds):
+            break
+    pattern_of = {tuple(sorted(one.keys)): one for one in others}
+    for one in folds:
+        other = pattern_of.get(tuple(sorted(pairs[key] for key in one.keys)))
+        if other is not None and len(one.keys) > 1:
+            a, b = spelt(one.pattern, one.keys), spelt(other.pattern, other.keys)
+            a, b = _with_equal_ends(a, b, [(key, pairs[key]) for key in one.keys])
+            yield PairGroup(a, b, one.keys)
+        else:
+            yield from (PairGroup(quote(key), quote(pairs[key]), (key,)) for key in one.keys)
+
+
+def _part_of(folds: Iterable[Fold], name_of: Callable[[str], str]) -> dict[str, Hashable]:
+    """The names of the other side, each with the number of the fold that it must stay in."""
+    return {name_of(key): at for at, one in enumerate(folds) for key in one.keys}
 
 
 def spelt(pattern: str, keys: Sequence[str]) -> str:
