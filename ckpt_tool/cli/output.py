@@ -216,7 +216,7 @@ def fail(error: Exception, arguments: Sequence[str]) -> int:
         if not error_in_words.is_reported:
             _point_to_traceback(error_in_words, "--debug" in arguments)
             print_annotations("--github" in arguments, error_in_words)
-            style = Style(_are_messages_coloured(arguments))
+            style = Style(_are_messages_coloured(arguments), width=width_of_terminal(sys.stderr))
             print_note(error_text(error_in_words, style))
         return NO if isinstance(error_in_words, RuleError) else NO_ANSWER
     files = " ".join(

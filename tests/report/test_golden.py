@@ -126,13 +126,25 @@ def test_colour_is_only_paint():
     assert re.sub(r"\x1b\[\d+m", "", painted) == diff_text(diff, ("a", "b"))
 
 
-@pytest.mark.parametrize(("column", "length", "marked"), [(1, 3, "abc"), (500, 5, "xxxxx"), (99_998, 3, "end"), (4, 99_000, "x" * 397)])
+@pytest.mark.parametrize(("column", "length", "marked"), [(1, 3, "abc"), (500, 5, "xxxxx"), (99_998, 3, "end"), (4, 99_000, "x" * 396)])
 def test_of_a_very_long_line_the_place_is_shown(column, length, marked):
     line = "abc" + "x" * 99_994 + "end"
     *_, shown, carets = problems_text([Problem("bad", "it is", Location("a.yaml", 1, column, length, line))]).split("\n")
     assert len(shown) < 420
     begin, end = carets.index("^"), carets.rindex("^") + 1
     assert shown[begin:end] == marked
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
+@pytest.mark.parametrize(("column", "length"), [(1, 3), (60, 5), (148, 3), (20, 125)])
+def test_a_terminal_gets_what_it_has_room_for_of_a_rule(width, column, length):
+    line = "".join(f"{i:03}." for i in range(38))[:150]
+    *_, shown, carets = problems_text([Problem("bad", "it is", Location("a.yaml", 12, column, length, line))], Style(width=width)).split("\n")
+    assert max(len(shown), len(carets)) <= width
+    marked = shown[carets.index("^") : carets.rindex("^") + 1]
+    assert marked
+    assert line[column - 1 :].startswith(marked)
+    assert len(marked) == length or shown[len(carets.rstrip()) :] == "…"
 
 
 def test_sizes_and_safe_text():

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 LONG_LINE = 400
 """Characters of a rule file's line that are shown at most."""
+MIN_ROOM = 20
+"""And at least, however narrow a terminal is."""
 
 
 def error_text(error: CkptError, style: Style = PLAIN) -> str:
@@ -93,7 +95,8 @@ def _block(problem: Problem, style: Style, word: str = "error", color: str = "re
 def _excerpt(
     line: int, text: str, column: int, length: int, margin: str, style: Style
 ) -> list[str]:
-    text, column, length = _clipped(text, column, length)
+    room = LONG_LINE if style.width is None else max(style.width - len(margin) - 2, MIN_ROOM)
+    text, column, length = _clipped(text, column, length, min(room, LONG_LINE))
     bar = style.paint("|", "blue")
     before = safe(text[: column - 1])
     marked = safe(text[column - 1 : column - 1 + length])
@@ -106,13 +109,16 @@ def _excerpt(
     ]
 
 
-def _clipped(text: str, column: int, length: int) -> tuple[str, int, int]:
-    """What of a long line is shown, with the place in it."""
-    if len(text) <= LONG_LINE:
+def _clipped(text: str, column: int, length: int, room: int) -> tuple[str, int, int]:
+    """What of a long line is shown, with the place in it: from the line's beginning where the place
+    is near it, else a quarter of the room before the place.
+    """
+    if len(text) <= room:
         return text, column, length
-    start = max(0, column - 1 - LONG_LINE // 4)
-    shown = text[start : start + LONG_LINE]
-    begin, end = "…" if start else "", "…" if start + LONG_LINE < len(text) else ""
+    start = 0 if column - 1 + length < room else max(0, column - 1 - room // 4)
+    begin = "…" if start else ""
+    stop = start + room - len(begin)
+    shown, end = (text[start:], "") if stop >= len(text) else (text[start : stop - 1], "…")
     column += len(begin) - start
     return f"{begin}{shown}{end}", column, min(length, len(begin) + len(shown) - column + 1)
 
