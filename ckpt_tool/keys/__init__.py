@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         with_numbers,
     )
     from ckpt_tool.keys.quoting import can_be_word, quote
-    from ckpt_tool.keys.wider import meant_note, wider_note
+    from ckpt_tool.keys.wider import meant_note, wider_note, wider_pattern
 
 __all__ = [
     "Binding",
@@ -54,6 +54,7 @@ __all__ = [
     "quote",
     "render",
     "wider_note",
+    "wider_pattern",
     "with_numbers",
 ]  # fmt: skip
 
@@ -64,5 +65,5 @@ __getattr__ = bind_on_use(__name__, {
     "parsing": "parse",
     "pattern": "Choice Hole Number Pattern PatternError Rest Star Text with_numbers",
     "quoting": "can_be_word quote",
-    "wider": "meant_note wider_note",
+    "wider": "meant_note wider_note wider_pattern",
 })  # fmt: skip

@@ -22,13 +22,27 @@ def wider_note(pattern: str, keys: Collection[str]) -> str | None:
     >>> wider_note("head", ["encoder.0.weight", "head.bias"])
     '`head.**` matches 1 key: a name alone is no key, and `.**` stands for all that is below it'
     """
+    found = _matching(pattern, keys)
+    if found is None:
+        return None
+    wider, why, count = found
+    return f"`{wider}` matches {plural(count, 'key')}: {why}"
+
+
+def wider_pattern(pattern: str, keys: Collection[str]) -> str | None:
+    """The pattern that `wider_note` names."""
+    found = _matching(pattern, keys)
+    return found and found[0]
+
+
+def _matching(pattern: str, keys: Collection[str]) -> tuple[str, str, int] | None:
     for wider, why in _wider(pattern):
         try:
             matcher = Matcher(parse(wider))
         except PatternError:
             continue
         if count := sum(matcher.match(key) is not None for key in keys):
-            return f"`{wider}` matches {plural(count, 'key')}: {why}"
+            return wider, why, count
     return None
 
 

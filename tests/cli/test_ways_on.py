@@ -177,3 +177,24 @@ def test_a_type_alone_leads_to_its_cast(networks, words):
     ran = ckpt("plan", "one.pth", "half.pth", *words, cwd=networks)
     assert (ran.status, "--dtype target" in proposed(ran)) == (1, True), ran.err
     assert ckpt(*shlex.split(proposed(ran)), cwd=networks).status == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "corrected"),
+    [
+        (["--drop", "haed.**", "--keep", "cls.**"], ["--drop", "head.**", "--keep", "cls.**"]),
+        (["--drop", "head.**", "--keep", "clss.**"], ["--drop", "head.**", "--keep", "cls.**"]),
+        (["--drop", "head", "--keep", "cls.**"], ["--drop", "head.**", "--keep", "cls.**"]),
+        (["--drop", "head.wieght", "--drop", "head.bias", "--keep", "cls.*"], ["--drop", "head.weight", "--drop", "head.bias", "--keep", "cls.*"]),
+        (["-e", "bakbone.** -> backbone.**", "--drop", "head.*", "--keep", "cls.*"], ["-e", "backbone.** -> backbone.**", "--drop", "head.*", "--keep", "cls.*"]),
+    ],
+)
+def test_a_misspelt_pattern_leads_to_the_same_command_with_the_right_one(tmp_path, given, corrected):
+    body = {"backbone.w": torch.rand(3, 3), "backbone.b": torch.rand(3)}
+    torch.save({**body, "head.weight": torch.rand(10, 3), "head.bias": torch.rand(10)}, tmp_path / "a.pth")
+    torch.save({**body, "cls.weight": torch.rand(5, 3), "cls.bias": torch.rand(5)}, tmp_path / "b.pth")
+    ran = ckpt("map", "a.pth", "b.pth", *given, "-o", "out.pth", cwd=tmp_path)
+    assert ran.status == 1
+    assert shlex.split(proposed(ran)) == ["map", "a.pth", "b.pth", *corrected, "-o", "out.pth"]
+    assert ckpt(*shlex.split(proposed(ran)), cwd=tmp_path).status == 0
+    assert ckpt("map", "a.pth", "b.pth", "--drop", "zzz.**", "-o", "out2.pth", cwd=tmp_path).status == 1

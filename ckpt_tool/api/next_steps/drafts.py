@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from ckpt_tool.api.next_steps.commands import command
+
 if TYPE_CHECKING:
     from ckpt_tool.api.options import MappingOptions
     from ckpt_tool.errors import Problem
@@ -64,3 +66,12 @@ def _text_of(path: str) -> str:
             return file.read(MAX_BYTES).decode(errors="replace")
     except OSError:
         return ""
+
+
+def look(aligns: bool, sides: Sequence[str], options: MappingOptions) -> str | None:
+    """A look at what stands in the way: a draft where that shows something, else what differs,
+    which needs files on both sides.
+    """
+    drafted = None if is_draft(options) else command("suggest", sides)
+    compared = command("diff", sides)
+    return drafted or compared if aligns else compared or drafted

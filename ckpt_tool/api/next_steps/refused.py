@@ -19,8 +19,9 @@ from ckpt_tool.api.next_steps.commands import (
     lack_nothing,
     suffix_for,
 )
-from ckpt_tool.api.next_steps.drafts import is_draft, to_decide
+from ckpt_tool.api.next_steps.drafts import look, to_decide
 from ckpt_tool.api.next_steps.leftovers import leftovers_of
+from ckpt_tool.api.next_steps.misspelt import respelt
 from ckpt_tool.api.next_steps.swapped import are_swapped, swapped
 from ckpt_tool.api.options import MappingOptions, stated
 from ckpt_tool.api.requirements import has_values
@@ -66,24 +67,24 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
     if cast := casting(planned.source, planned.target, options, planned.problems):
         return WayOn(command(verb, sides, *arguments(cast), *more))
     trying = Trying(planned.source, planned.target, options)
-    if best := trying.best():
+    if best := _respelt(planned, options) or trying.best():
         line = command(_verb(verb, planned, best), sides, *arguments(best.options), *more)
         if line:
             return WayOn(line)
     if undecided := to_decide(options, planned.problems):
         return WayOn(None, undecided)
-    look = _look(trying.aligns, sides, options)
     is_said = are_to_be_corrected(planned.problems) or lack_nothing(planned.problems, options)
-    return WayOn(None if is_said else look, _numbers_hint(trying.lacking))
+    return WayOn(
+        None if is_said else look(trying.aligns, sides, options), _numbers_hint(trying.lacking)
+    )
 
 
-def _look(aligns: bool, sides: Sequence[str], options: MappingOptions) -> str | None:
-    """A look at what stands in the way: a draft where that shows something, else what differs,
-    which needs files on both sides.
-    """
-    drafted = None if is_draft(options) else command("suggest", sides)
-    compared = command("diff", sides)
-    return drafted or compared if aligns else compared or drafted
+def _respelt(planned: Planned, options: MappingOptions) -> Attempt | None:
+    """What was asked for with its misspelt patterns corrected, where that goes through."""
+    assert planned.target is not None
+    sides = planned.source.catalog, planned.target.catalog
+    meant = respelt(options, planned.problems, *sides)
+    return Trying(planned.source, planned.target, meant).asked() if meant else None
 
 
 def _with_rival(

@@ -1,0 +1,43 @@
+"""What was asked for, with its misspelt patterns as they were probably meant."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ckpt_tool.mapping.accounting.nearest import meant_pattern
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from ckpt_tool.api.options import MappingOptions
+    from ckpt_tool.errors import Problem
+
+_OPTIONS = {"--drop": "drop", "--keep": "keep", "-e": "inline"}
+
+
+def respelt(
+    options: MappingOptions,
+    problems: Iterable[Problem],
+    source: Collection[str],
+    target: Collection[str],
+) -> MappingOptions | None:
+    """The options with each pattern of the command line that matches no key replaced by the one
+    that was probably meant; None where there is none, or for one of them nothing is near.
+    """
+    dead = [each.where for each in problems if each.code == "dead-rule"]
+    for where in dead:
+        if where is None or where.file not in _OPTIONS:
+            return None
+        start = where.column - 1
+        end = start + where.length
+        keys = target if where.file == "--keep" else source
+        meant = meant_pattern(where.text[start:end], keys)
+        if meant is None:
+            return None
+        field = _OPTIONS[where.file]
+        texts = list(getattr(options, field))  # each text is a line of its option
+        texts[where.line - 1] = where.text[:start] + meant + where.text[end:]
+        changed: dict[str, Any] = {field: tuple(texts)}
+        options = replace(options, **changed)
+    return options if dead else None
