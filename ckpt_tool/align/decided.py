@@ -10,15 +10,15 @@ from ckpt_tool.align.findings import Hint
 from ckpt_tool.align.matching.choosing import Match
 from ckpt_tool.align.matching.confidence import confidences
 from ckpt_tool.align.matching.evidence import Evidence, gather_evidence
-from ckpt_tool.align.matching.extra_layers import uncertain_layers
-from ckpt_tool.align.matching.interchangeable import Exchange, match_with_exchanges
 from ckpt_tool.align.matching.matching import Matches
-from ckpt_tool.align.matching.twin_branches import uncertain_branches
 from ckpt_tool.align.naming.modules import Candidate, Modules, ModuleTensors, modules_of
 from ckpt_tool.align.naming.places import Places, without_shifted
 from ckpt_tool.align.naming.same_names import Named, SameNames, same_names
 from ckpt_tool.align.naming.vocabulary import numberless
 from ckpt_tool.align.sides import Sides
+from ckpt_tool.align.uncertain.extra_layers import uncertain_layers
+from ckpt_tool.align.uncertain.interchangeable import Exchange, match_with_exchanges
+from ckpt_tool.align.uncertain.twin_branches import uncertain_branches
 from ckpt_tool.align.weights import WEIGHTS
 from ckpt_tool.formats.key_order import is_sorted
 from ckpt_tool.tensors import Catalog

@@ -12,15 +12,15 @@ from ckpt_tool.align.matching.candidates import find_candidates
 from ckpt_tool.align.matching.choosing import Match, OpenPairs, best_first, leading, with_exchanges
 from ckpt_tool.align.matching.confidence import confidence_of, confidences, evidence_of
 from ckpt_tool.align.matching.evidence import gather_evidence
-from ckpt_tool.align.matching.extra_layers import uncertain_layers
+from ckpt_tool.align.uncertain.extra_layers import uncertain_layers
 from ckpt_tool.align.matching.hints import Hints
-from ckpt_tool.align.matching.interchangeable import match_with_exchanges
+from ckpt_tool.align.uncertain.interchangeable import match_with_exchanges
 from ckpt_tool.align.matching.matching import match
 from ckpt_tool.align.matching.neighbours import Kinds, NeighbourAgreement, specificity_of
 from ckpt_tool.align.matching.reversed_order import reversed_order
 from ckpt_tool.align.matching.sequence import on_common_path, within_blocks
 from ckpt_tool.align.matching.similarity import Structures, Words, number_agreement
-from ckpt_tool.align.matching.twin_branches import uncertain_branches
+from ckpt_tool.align.uncertain.twin_branches import uncertain_branches
 from ckpt_tool.align.sides import Sides
 
 CERTAIN = {"margin": 1.0, "words": 1.0, "neighbours": 1.0, "order": 1.0, "similarity": 1.0}

@@ -1,0 +1,1 @@
+"""Pairs that nobody could know: equal blocks, equal branches, surplus layers, odd order."""
