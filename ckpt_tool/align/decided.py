@@ -16,8 +16,9 @@ from ckpt_tool.align.naming.places import Places, without_shifted
 from ckpt_tool.align.naming.same_names import Named, SameNames, same_names
 from ckpt_tool.align.naming.vocabulary import numberless
 from ckpt_tool.align.sides import Sides
+from ckpt_tool.align.uncertain.blocks import Exchange
 from ckpt_tool.align.uncertain.extra_layers import uncertain_layers
-from ckpt_tool.align.uncertain.interchangeable import Exchange, match_with_exchanges
+from ckpt_tool.align.uncertain.interchangeable import match_with_exchanges
 from ckpt_tool.align.uncertain.twin_branches import uncertain_branches
 from ckpt_tool.align.weights import WEIGHTS
 from ckpt_tool.formats.key_order import is_sorted
@@ -80,7 +81,7 @@ def decide(catalogs: Sides[Catalog], hints: Sequence[Hint], are_names_settled: b
     matches, exchanges = match_with_exchanges(evidence)
     layers = uncertain_layers(modules, matches.found, hinted) - fixed
     branches = uncertain_branches(modules, matches.found, hinted) - fixed - layers
-    exchangeable = _exchangeable(exchanges, evidence) - fixed - layers - branches
+    exchangeable = _exchangeable(exchanges, evidence, matches.found) - fixed - layers - branches
     doubtful = Doubtful(frozenset(layers), frozenset(branches), frozenset(exchangeable))
     sure = [match for match in matches.found if match.candidate not in doubtful.every]
     return Decided(
@@ -133,13 +134,22 @@ def _same_modules(modules: Modules, named: Mapping[str, Named]) -> set[Candidate
     return {(source, place) for place, source in single.items() if counts[source] == 1}
 
 
-def _exchangeable(exchanges: Sequence[Exchange], evidence: Evidence) -> set[Candidate]:
-    """The pairs of blocks that could be exchanged, but for those that a hint tells apart."""
-    return {
-        candidate
-        for each in exchanges
-        if evidence.hinted.isdisjoint(each.candidates)
-        for candidate in each.candidates
+def _exchangeable(
+    exchanges: Sequence[Exchange], evidence: Evidence, found: Sequence[Match]
+) -> set[Candidate]:
+    """The pairs of blocks that could be exchanged, and of the branches that these are in, but for
+    those that a hint tells apart.
+    """
+    open_ones = [(each, each.not_settled(evidence.hinted)) for each in exchanges]
+    branches = {pair for each, left in open_ones if left for pair in each.branches()}
+    source, target = evidence.modules
+    return {candidate for _, left in open_ones for candidate in left} | {
+        match.candidate
+        for match in (found if branches else ())
+        if any(
+            here.has(source[match.source].names) and there.has(target[match.target].names)
+            for here, there in branches
+        )
     }
 
 

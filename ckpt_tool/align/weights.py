@@ -123,6 +123,8 @@ class Weights:
     """The share of a block's modules that must be in one block of the other side."""
     exchange_loss: float = 0.25
     """What the exchange must lose, for a module, to be sure that two blocks stand right."""
+    not_by_order: float = 0.05
+    """What it must lose besides the order, for blocks that differ in more than a number."""
     elsewhere: float = 1.6
     """Modules of the same names in other blocks, where nothing is doubtful, are paired likewise."""
     advice: float = 1.0
@@ -153,6 +155,9 @@ class Weights:
     exchange_of_others: float = 0.4
     """Less than this lost by exchanging partners leaves a pair open; pairs whose words agree
     need less."""
+    crossed: float = 0.1
+    """What the names of two siblings must say more than if they were exchanged where the one
+    side has them in the other order; and how much less they may say where it has them in one."""
     open_exchange: float = 0.75
     """The confidence of a pair that could be exchanged with another one of its block."""
     same_keys: float = 0.97

@@ -9,19 +9,20 @@ from literals import catalog
 
 from ckpt_tool.align import align
 from ckpt_tool.align.matching.candidates import find_candidates
-from ckpt_tool.align.matching.choosing import Match, OpenPairs, best_first, leading, with_exchanges
+from ckpt_tool.align.matching.choosing import Match, OpenPairs, best_first, leading
 from ckpt_tool.align.matching.confidence import confidence_of, confidences, evidence_of
 from ckpt_tool.align.matching.evidence import gather_evidence
-from ckpt_tool.align.uncertain.extra_layers import uncertain_layers
 from ckpt_tool.align.matching.hints import Hints
-from ckpt_tool.align.uncertain.interchangeable import match_with_exchanges
 from ckpt_tool.align.matching.matching import match
 from ckpt_tool.align.matching.neighbours import Kinds, NeighbourAgreement, specificity_of
 from ckpt_tool.align.matching.reversed_order import reversed_order
 from ckpt_tool.align.matching.sequence import on_common_path, within_blocks
 from ckpt_tool.align.matching.similarity import Structures, Words, number_agreement
-from ckpt_tool.align.uncertain.twin_branches import uncertain_branches
 from ckpt_tool.align.sides import Sides
+from ckpt_tool.align.uncertain.exchanges import with_exchanges
+from ckpt_tool.align.uncertain.extra_layers import uncertain_layers
+from ckpt_tool.align.uncertain.interchangeable import match_with_exchanges
+from ckpt_tool.align.uncertain.twin_branches import uncertain_branches
 
 CERTAIN = {"margin": 1.0, "words": 1.0, "neighbours": 1.0, "order": 1.0, "similarity": 1.0}
 
@@ -199,11 +200,18 @@ def test_the_best_come_first_and_only_leading_pairs_speak_for_others():
 
 
 def test_an_exchange_that_loses_nothing_is_noted():
-    both = sides(["a.x.weight 2", "a.y.weight 2"], ["b.x.weight 2", "b.y.weight 2"])
+    both = gather_evidence(sides(["a.x.weight 2", "a.y.weight 2"], ["b.x.weight 2", "b.y.weight 2"]), False)
     scores = dict.fromkeys(product(range(2), repeat=2), 1.0)
     found = with_exchanges([a_match(0, 0), a_match(1, 1)], scores, both)
     assert [each.exchange for each in found] == [0, 0]
-    assert with_exchanges([a_match(0, 0)], scores, both)[0].exchange == inf
+    alone = gather_evidence(sides(["a.x.weight 2"], ["b.x.weight 2"]), False)
+    assert with_exchanges([a_match(0, 0)], {(0, 0): 1.0}, alone)[0].exchange == inf
+
+
+def test_one_of_two_siblings_whose_names_say_nothing_is_a_guess():
+    both = gather_evidence(sides(["a.u.weight 2", "a.v.weight 2"], ["b.s.weight 2", "b.t.weight 2"]), True)
+    scores = dict.fromkeys(product(range(2), repeat=2), 1.0)
+    assert with_exchanges([a_match(0, 0)], scores, both)[0].exchange == 0
 
 
 def test_more_support_and_a_larger_lead_make_a_pair_surer():
@@ -286,10 +294,10 @@ def test_a_hint_that_is_printed_is_followed_and_settles_all_blocks():
         return lines(f"vit.layers.{i}", names)
 
     def other(i):
-        return lines(f"layers.{i}", ["pre_attn", *(f"attn.w{name}" for name in "qkvo"), "pre_mlp", "mlp.0"])
+        return lines(f"layers.{i}", ["ahead", *(f"attn.w{name}" for name in "qkvo"), "later", "mlp.0"])
 
     def lines(prefix, names):
-        shapes = {"mlp.fc1": "16x8", "mlp.0": "16x8", **dict.fromkeys(("layernorm_before", "layernorm_after", "pre_attn", "pre_mlp"), "8")}
+        shapes = {"mlp.fc1": "16x8", "mlp.0": "16x8", **dict.fromkeys(("layernorm_before", "layernorm_after", "ahead", "later"), "8")}
         return [f"{prefix}.{name}.weight {shapes.get(name, '8x8')}" for name in names]
 
     source, target = (catalog(*(line for i in range(3) for line in made(i)), last) for made, last in ((block, "vit.layernorm.weight 8"), (other, "final_norm.weight 8")))

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import inf
 
-from ckpt_tool.align.naming.modules import Candidate, Modules
-from ckpt_tool.align.naming.paths import block_of
+from ckpt_tool.align.naming.modules import Candidate
 from ckpt_tool.align.sides import Sides
 from ckpt_tool.align.weights import WEIGHTS
 
 Scores = Mapping[Candidate, float]
-
-MAX_EXCHANGED = 200
-"""Pairs of one block that are all compared; more of them have no numbers, and their names tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,33 +140,3 @@ def _two_best(best: tuple[float, float], score: float) -> tuple[float, float]:
 
 def _leads(score: float, best: tuple[float, float]) -> bool:
     return score == best[0] and score - best[1] >= WEIGHTS.leading
-
-
-def with_exchanges(found: Sequence[Match], scores: Scores, modules: Modules) -> list[Match]:
-    """The matches with how much worse it would be to exchange partners within their blocks."""
-    least: dict[Candidate, float] = {}
-    for group in _by_block(found, modules).values():
-        for pair, loss in _exchanges(group, scores):
-            for candidate in pair:
-                least[candidate] = min(loss, least.get(candidate, loss))
-    return [replace(each, exchange=least.get(each.candidate, each.exchange)) for each in found]
-
-
-def _by_block(found: Sequence[Match], modules: Modules) -> dict[object, list[Candidate]]:
-    """The pairs of each block of either side."""
-    groups: dict[object, list[Candidate]] = defaultdict(list)
-    for match in found:
-        source, target = modules.source[match.source], modules.target[match.target]
-        groups["source", block_of(source.parent)].append(match.candidate)
-        groups["target", block_of(target.parent)].append(match.candidate)
-    return groups
-
-
-def _exchanges(
-    group: Sequence[Candidate], scores: Scores
-) -> Iterator[tuple[tuple[Candidate, Candidate], float]]:
-    """Each two pairs of a block that could exchange partners, with what that would lose."""
-    for (i, j), (x, y) in combinations(group if len(group) <= MAX_EXCHANGED else (), 2):
-        if (i, y) in scores and (x, j) in scores:
-            loss = scores[i, j] + scores[x, y] - scores[i, y] - scores[x, j]
-            yield ((i, j), (x, y)), loss

@@ -31,7 +31,7 @@ class Evidence:
     fixed: frozenset[Candidate]
     """The pairs that names alone settled."""
     hinted: frozenset[Candidate]
-    """The pairs that a person's hint speaks for."""
+    """The pairs that a person's hint names, in any block."""
     undirected: frozenset[Candidate]
     """The pairs in sequences of unknown direction."""
     similarities: Scores
@@ -114,7 +114,9 @@ def gather_evidence(
         modules=modules,
         is_ordered=is_ordered,
         fixed=frozenset(fixed),
-        hinted=frozenset(hinted),
+        hinted=frozenset(
+            pair for pair, score in hinted.items() if score >= WEIGHTS.hint_same_names
+        ),
         undirected=frozenset(undirected),
         similarities=similarities,
         shared_words=shared_words,

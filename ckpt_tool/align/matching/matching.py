@@ -13,7 +13,6 @@ from ckpt_tool.align.matching.choosing import (
     Scores,
     best_first,
     leading,
-    with_exchanges,
 )
 from ckpt_tool.align.matching.evidence import Evidence, name_agreement
 from ckpt_tool.align.matching.neighbours import Kinds, NeighbourAgreement
@@ -21,6 +20,7 @@ from ckpt_tool.align.matching.sequence import within_blocks
 from ckpt_tool.align.matching.similarity import number_agreement
 from ckpt_tool.align.naming.modules import Candidate, ModuleTensors
 from ckpt_tool.align.naming.paths import Names
+from ckpt_tool.align.uncertain.exchanges import with_exchanges
 from ckpt_tool.align.weights import WEIGHTS
 
 
@@ -53,7 +53,7 @@ def match(evidence: Evidence, advised: Collection[Candidate] = ()) -> Matches:
     found, possible = _chosen(standards, view.with_kinds(scores))
     margins = {each.candidate: each.margin for each in alone}
     matches = [replace(each, margin=margins.get(each.candidate, 0.0)) for each in found]
-    exchanges = with_exchanges(matches, scores, evidence.modules)
+    exchanges = with_exchanges(matches, scores, evidence)
     return Matches(tuple(exchanges), possible, view.neighbours)
 
 

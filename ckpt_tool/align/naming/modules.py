@@ -197,7 +197,9 @@ def _with_norms(found: Sequence[tuple[str, Names, str]]) -> list[tuple[str, Name
         for depth, name in enumerate(names):
             inside[names[:depth]].setdefault(name)
     places = {
-        parent: _EXCHANGED if is_cross_first(list(inside[parent])) else places_of_norms(names)
+        parent: _EXCHANGED
+        if is_cross_first(list(inside[parent]))
+        else places_of_norms(names, inside[parent])
         for parent, names in children.items()
     }
     return [
@@ -206,7 +208,7 @@ def _with_norms(found: Sequence[tuple[str, Names, str]]) -> list[tuple[str, Name
     ]
 
 
-_EXCHANGED = {"norm1": "norm2", "norm2": "norm1"}
+_EXCHANGED = {"norm1": "crossattn_norm", "norm2": "norm1", "norm3": "norm2"}
 
 
 def _module(key: str) -> str:

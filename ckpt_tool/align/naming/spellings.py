@@ -39,8 +39,8 @@ PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     ),
     (r"\.(self_attention|self_attn|attention|attn|mha|sa|mixer)(\.w_msa)?(?=\.)", ".attn"),
     (
-        r"\.(crossattention|cross_attn|encoder_attn|encoder_decoder_attention|"
-        r"multihead_attn)(?=\.)",
+        r"\.(crossattention|cross_attention|cross_attn|encoder_attn|encoder_attention|"
+        r"encoder_decoder_attention|multihead_attn|src_attn|enc_attn)(?=\.)",
         ".cross.attn",
     ),
     (
@@ -107,13 +107,25 @@ PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     ),
     (r"\.(sa_norm|sa_layernorm)(?=\.)", ".norm1"),
     (
+        r"\.(pre|before)_(self_)?(attn|attention)(_norm|_ln|_layernorm)?(?=\.(weight|bias)$)|"
+        r"\.(attn|attention)_pre_?(norm|ln)?(?=\.(weight|bias)$)",
+        ".norm1",
+    ),
+    (
         r"\.(self_attn_layernorm|self_attn_norm|self_attention_norm|attention_layernorm|"
         r"attn_layernorm|norm_attn)(?=\.)",
         ".norm1",
     ),
     (
-        r"\.(encoder_attn_layernorm|cross_attn_layernorm|cross_attn_ln|cross_attn_norm|"
-        r"cross_attention_norm)(?=\.)",
+        r"\.(pre|before)_(cross|memory|mem|encoder_attn|enc_attn)(_attn|_attention)?"
+        r"(_norm|_ln|_layernorm)?(?=\.(weight|bias)$)|"
+        r"\.(cross|memory|mem|enc_attn|src_attn|crossattn|crossattention|cross_attention)_"
+        r"(pre_?)?(norm|ln|layernorm)(?=\.)|"
+        r"\.(norm|ln|layernorm)_(cross|memory|mem|encoder)(_attn|_attention)?(?=\.)",
+        ".crossattn_norm",
+    ),
+    (
+        r"\.(encoder_attn_layernorm|cross_attn_layernorm|cross_attn_ln|cross_attn_norm)(?=\.)",
         ".crossattn_norm",
     ),
     (
@@ -124,6 +136,11 @@ PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (
         r"\.(mlp_ln|ln_mlp|ln_ffn|norm_mlp|norm_ffn|ffn_layernorm|mlp_layernorm|"
         r"feed_?forward_(layer)?norm|ff_layernorm)(?=\.)",
+        ".norm2",
+    ),
+    (
+        r"\.(pre|before)_(mlp|ffn|ff|feed_?forward)(_norm|_ln|_layernorm)?(?=\.(weight|bias)$)|"
+        r"\.(mlp|ffn|ff)_pre_?(norm|ln)?(?=\.(weight|bias)$)",
         ".norm2",
     ),
     (r"(?<=\d)\.final_layernorm(?=\.)", ".norm2"),

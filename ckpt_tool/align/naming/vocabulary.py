@@ -1,7 +1,7 @@
 """Key names in the field's common words: `attention.self.query` and `attn.wq` are both `attn.q`."""
 
 import re
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from functools import cache
 
 from ckpt_tool.align.naming.spellings import PHRASES, ROLE_TAILS, ROLES, SYNONYMS
@@ -37,13 +37,17 @@ def is_cross_first(children: Sequence[str]) -> bool:
     return len(order) == 4 and order == sorted(order)
 
 
-def places_of_norms(siblings: Container[str]) -> dict[str, str]:
+def places_of_norms(siblings: Container[str], beside: Collection[str] = ()) -> dict[str, str]:
     """Which norm of a block a name means by what stands beside it: Llama's second is
-    `post_attention_layernorm`, Gemma's is not.
+    `post_attention_layernorm`, Gemma's is not; the second of three stands with attention to
+    another sequence, but for those of convolutions.
     """
     if "crossattn_norm" in siblings:
-        last = {} if "norm2" in siblings else {"norm": "norm3"}
-        return {"crossattn_norm": "norm2", "norm2": "norm3"} | last
+        return {} if "norm2" in siblings else {"norm": "norm2"}
+    if all(f"norm{number}" in siblings for number in (1, 2, 3)) and not any(
+        "conv" in name for name in beside
+    ):
+        return {"norm2": "crossattn_norm", "norm3": "norm2"}
     if (
         "norm2" in siblings
         and "norm1" in siblings

@@ -5,9 +5,9 @@ it, they are left open.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, combinations
+from math import inf
 from statistics import fmean
 
 from ckpt_tool.align.matching.choosing import Match
@@ -15,42 +15,22 @@ from ckpt_tool.align.matching.evidence import Evidence, name_agreement
 from ckpt_tool.align.matching.matching import Matches, match
 from ckpt_tool.align.matching.neighbours import Kinds
 from ckpt_tool.align.naming.modules import Candidate, ModuleTensors
-from ckpt_tool.align.naming.paths import Names, is_below, paths_above
+from ckpt_tool.align.naming.paths import Names, paths_above
+from ckpt_tool.align.uncertain.blocks import (
+    MIN_MODULES,
+    Blocks,
+    Exchange,
+    Placed,
+    are_one_sequence,
+    is_hinted,
+)
 from ckpt_tool.align.weights import WEIGHTS
 
-MIN_MODULES = 2
 MAX_COMPARED, NEAREST = 40, 3
 """Blocks of one kind that are all compared with each other; of more, each with so many that follow.
 """
 MAX_TRIES = 3
 """How often it is decided anew with what stands around the blocks in mind."""
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A block of the source, and the block of the target that its modules went to; one of them may
-    be missing, with all pairs.
-    """
-
-    source: Names
-    target: Names
-    candidates: tuple[Candidate, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """Two equal blocks with their places, and how much worse it would be, for a module, if these
-    were exchanged.
-    """
-
-    first: Placed
-    second: Placed
-    loss: float
-
-    @property
-    def candidates(self) -> tuple[Candidate, ...]:
-        """The pairs of both blocks."""
-        return (*self.first.candidates, *self.second.candidates)
 
 
 def match_with_exchanges(evidence: Evidence) -> tuple[Matches, list[Exchange]]:
@@ -63,52 +43,42 @@ def match_with_exchanges(evidence: Evidence) -> tuple[Matches, list[Exchange]]:
     for _ in range(MAX_TRIES):
         matches = match(evidence, advised)
         exchanges = _Exchanges(evidence, matches.found)
-        doubtful = exchanges.doubtful()
-        wrong = (each for each in doubtful if each.loss < -WEIGHTS.exchange_loss)
+        found = [(each, _by_hints(each, evidence)) for each in exchanges.doubtful()]
+        doubtful = [each for each, hints in found if hints is not True]
+        wrong = (
+            each
+            for each, hints in found
+            if hints is False or (hints is None and each.loss < -WEIGHTS.exchange_loss)
+        )
         better = {candidate for each in wrong for candidate in exchanges.exchanged(each)}
+        better |= {
+            candidate
+            for each in doubtful
+            for candidate in exchanges.gathered(each, evidence.hinted)
+        }
         if better <= advised:
             break
         advised |= better
     return matches, doubtful
 
 
-class _Blocks:
-    """The paths of one side with what lies below them, and which of them are equal: the same names,
-    the same shapes.
+def _by_hints(exchange: Exchange, evidence: Evidence) -> bool | None:
+    """Whether the branches of two blocks stand right, as hints say of anything in them; None where
+    they say nothing of them, or contradict each other.
     """
-
-    def __init__(self, modules: Sequence[ModuleTensors]) -> None:
-        self.at = {module.names: module for module in modules}
-        self.inside: dict[Names, list[ModuleTensors]] = defaultdict(list)
-        for module in modules:
-            for path in paths_above(module.names):
-                self.inside[path].append(module)
-        self._kinds = {
-            path: frozenset((module.names[len(path) :], module.shapes) for module in found)
-            for path, found in self.inside.items()
-        }
-        self.groups: dict[object, list[Names]] = defaultdict(list)
-        for path, found in self.inside.items():
-            if len(found) >= MIN_MODULES:
-                self.groups[self.kind(path)].append(path)
-
-    def kind(self, path: Names) -> object:
-        """What equal blocks share."""
-        return self._kinds[path]
-
-    def moved(self, module: ModuleTensors, before: Names, after: Names) -> ModuleTensors | None:
-        """The module that stands in a block where this one does in another."""
-        if not is_below(module.names, before):
-            return None
-        return self.at.get((*after, *module.names[len(before) :]))
-
-    def free_of(self, kind: object, taken: set[int]) -> list[Names]:
-        """The blocks of a kind of which no module is taken."""
-        return [
-            path
-            for path in self.groups.get(kind, ())
-            if not any(module.place in taken for module in self.inside[path])
-        ]
+    branches = exchange.branches()
+    if not branches or not evidence.hinted:
+        return None
+    (first, right), (second, other) = branches
+    source, target = evidence.modules
+    said = set()
+    for i, j in evidence.hinted:
+        a, b = source[i].names, target[j].names
+        if (first.has(a) and right.has(b)) or (second.has(a) and other.has(b)):
+            said.add(True)
+        elif (first.has(a) and other.has(b)) or (second.has(a) and right.has(b)):
+            said.add(False)
+    return said.pop() if len(said) == 1 else None
 
 
 class _Exchanges:
@@ -116,7 +86,7 @@ class _Exchanges:
 
     def __init__(self, evidence: Evidence, matches: Sequence[Match]) -> None:
         self._evidence = evidence
-        self._source, self._target = evidence.modules.map(_Blocks)
+        self._source, self._target = evidence.modules.map(Blocks)
         self._partner = {match.source: match.target for match in matches}
         self._free: dict[object, Sequence[Names]] = {}
         self._anchors = evidence.anchored()
@@ -129,13 +99,12 @@ class _Exchanges:
         them apart.
         """
         scattered = list(self._scattered())
-        least = WEIGHTS.exchange_loss
-        unclear = [each for each in self._pairs() if each.loss < least]
+        unclear = [each for each in self._pairs() if each.is_open]
         unsure = {i for each in (*unclear, *scattered) for i, _ in each.candidates}
         sure = [candidate for candidate in self._partner.items() if candidate[0] not in unsure]
         self._kinds = Kinds(self._evidence.modules, sure)
-        rated = [replace(each, loss=self._loss(each.first, each.second)) for each in unclear]
-        return [*scattered, *(each for each in rated if each.loss < least)]
+        rated = [self._rated(each.first, each.second) for each in unclear]
+        return [*scattered, *(each for each in rated if each.is_open)]
 
     def exchanged(self, each: Exchange) -> Iterator[Candidate]:
         """The pairs of modules that there would be."""
@@ -145,6 +114,18 @@ class _Exchanges:
                 moved = self._target.moved(module, here.target, there.target)
                 if moved is not None:
                     yield i, moved.place
+
+    def gathered(self, each: Exchange, hinted: Collection[Candidate]) -> Iterator[Candidate]:
+        """The pairs of a block whose modules went to two places, all in that of a hint."""
+        if each.first.source != each.second.source:
+            return
+        for here, there in ((each.first, each.second), (each.second, each.first)):
+            if is_hinted(there, hinted) and not is_hinted(here, hinted):
+                for i, j in here.candidates:
+                    module = self._evidence.modules.target[j]
+                    moved = self._target.moved(module, here.target, there.target)
+                    if moved is not None:
+                        yield i, moved.place
 
     def _open(self) -> Iterator[Names]:
         """The blocks of the source that have equals, but for those that names settled."""
@@ -212,7 +193,12 @@ class _Exchanges:
             placed = [self._placed[path] for path in group if path in self._placed]
             free = [path for path in group if self._is_free(path)]
             for first, second in chain(self._both(placed), self._alone(placed, free)):
-                yield Exchange(first, second, self._loss(first, second))
+                yield self._rated(first, second)
+
+    def _rated(self, first: Placed, second: Placed) -> Exchange:
+        is_free = not second.candidates or are_one_sequence(first.source, second.source)
+        without_order = inf if is_free else self._loss(first, second, by_order=False)
+        return Exchange(first, second, self._loss(first, second), without_order)
 
     def _is_free(self, path: Names) -> bool:
         """Whether no module of a block is in a pair."""
@@ -250,36 +236,43 @@ class _Exchanges:
         is_apart = not _is_within(a.source, b.source) and not _is_within(a.target, b.target)
         return is_apart and self._target.kind(a.target) == self._target.kind(b.target)
 
-    def _loss(self, a: Placed, b: Placed) -> float:
+    def _loss(self, a: Placed, b: Placed, by_order: bool = True) -> float:
         """How much worse it would be, for a module, if the two blocks were exchanged; half of it
         where one of them goes nowhere.
         """
-        here = self._support(a, a.source, a.target)
+        here = self._support(a, a.source, a.target, by_order)
         if not b.candidates:
-            return (here - self._support(a, b.source or a.source, b.target or a.target)) * 2
-        both = here + self._support(b, b.source, b.target)
-        exchanged = self._support(a, a.source, b.target) + self._support(b, b.source, a.target)
+            source, target = b.source or a.source, b.target or a.target
+            return (here - self._support(a, source, target, by_order)) * 2
+        both = here + self._support(b, b.source, b.target, by_order)
+        exchanged = self._support(a, a.source, b.target, by_order) + self._support(
+            b, b.source, a.target, by_order
+        )
         return both - exchanged
 
-    def _support(self, placed: Placed, source: Names, target: Names) -> float:
+    def _support(self, placed: Placed, source: Names, target: Names, by_order: bool) -> float:
         """What speaks for a block being another, for a module in it, besides its own pairs."""
         modules, structures = self._evidence.modules, self._evidence.structures
         own = [
             self._names_and_order(
                 self._source.moved(modules.source[i], placed.source, source),
                 self._target.moved(modules.target[j], placed.target, target),
+                by_order,
             )
             for i, j in placed.candidates
         ]
         neighbours = WEIGHTS.neighbours * self._anchors.of(source[:-1], target[:-1])
         return fmean(own) + (neighbours + WEIGHTS.structure * structures.above(source, target))
 
-    def _names_and_order(self, source: ModuleTensors | None, target: ModuleTensors | None) -> float:
+    def _names_and_order(
+        self, source: ModuleTensors | None, target: ModuleTensors | None, by_order: bool
+    ) -> float:
         """What the names and the order of two modules count; 0 where there is none."""
         if source is None or target is None:
             return 0.0
         evidence, candidate = self._evidence, (source.place, target.place)
-        order = WEIGHTS.order * evidence.order_share(candidate) * evidence.order.get(candidate, 0.0)
+        order = evidence.order.get(candidate, 0.0) if by_order else 0.0
+        order *= WEIGHTS.order * evidence.order_share(candidate)
         names = name_agreement(source, target, evidence.shared_words.of(source, target))
         return names + order + WEIGHTS.elsewhere * self._kinds.of(*candidate)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ckpt_tool.align.matching.choosing import Match
 from ckpt_tool.align.naming.modules import Candidate, Modules, ModuleTensors
-from ckpt_tool.align.naming.paths import Names, is_below, paths_above
+from ckpt_tool.align.naming.paths import Names, is_below, numberless_names, paths_above
 from ckpt_tool.align.naming.vocabulary import stem_and_number, words_of
 
 MIN_MODULES = 3
@@ -21,6 +21,8 @@ def uncertain_branches(
     hinted = {path for i, _ in hints for path in paths_above(modules.source[i].names)}
     doubtful: list[Names] = []
     for group in _equal_siblings(modules.source):
+        if _are_counted(group, partners):
+            continue
         unknown = _unrecognised(group, partners)
         if len(unknown) > 1 and hinted.isdisjoint(group):
             doubtful += unknown
@@ -52,18 +54,25 @@ def _outermost(counts: Mapping[Names, int], sizes: Mapping[Names, int]) -> Names
 
 
 def _equal_siblings(modules: Sequence[ModuleTensors]) -> list[list[Names]]:
-    """Groups of subtrees that stand side by side and hold the same, without those that are
-    numbered.
-    """
+    """Groups of subtrees that stand side by side and hold the same."""
     contents: dict[Names, Counter[object]] = defaultdict(Counter)
     for module in modules:
         for path in paths_above(module.names):
             contents[path][module.names[len(path) :], module.shapes] += 1
     groups: dict[object, list[Names]] = defaultdict(list)
     for path, content in contents.items():
-        if content.total() >= MIN_MODULES and stem_and_number(path[-1]) is None:
+        if content.total() >= MIN_MODULES:
             groups[path[:-1], frozenset(content.items())].append(path)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _are_counted(group: Sequence[Names], partners: Mapping[Names, Names]) -> bool:
+    """Whether subtrees are numbered, and their partners differ in numbers alone: numbers mean an
+    order, and names none.
+    """
+    if not all(stem_and_number(path[-1]) for path in group):
+        return False
+    return len({numberless_names(partners[path]) for path in group if path in partners}) < 2
 
 
 def _unrecognised(group: Sequence[Names], partners: Mapping[Names, Names]) -> list[Names]:
