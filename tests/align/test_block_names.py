@@ -166,12 +166,11 @@ HINTS = [
 
 
 def blocks_that_crossed(pairs):
-    crossed = [
+    return [
         (pair.sources[0][0], pair.targets[0][0])
         for pair in pairs
         if ".layers." in pair.targets[0][0] and pair.targets[0][0].startswith("image") != pair.sources[0][0].startswith("visual")
     ]
-    return [each for each in crossed if "in_proj" not in each[0]]
 
 
 @pytest.mark.parametrize("first", ["text", "image"])

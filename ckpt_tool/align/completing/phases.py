@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckpt_tool.align.completing.combined import combined
@@ -17,7 +17,7 @@ from ckpt_tool.align.decided import Decided
 from ckpt_tool.align.findings import Aligned
 from ckpt_tool.align.matching.confidence import evidence_of
 from ckpt_tool.align.naming.modules import Candidate, ModuleTensors
-from ckpt_tool.align.naming.paths import Names
+from ckpt_tool.align.naming.paths import Names, block_of
 from ckpt_tool.align.naming.same_names import KeyPair, Named
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.sides import Sides
@@ -87,7 +87,29 @@ def sequence_members(decided: Decided, unpaired: Sides[Unpaired]) -> Found:
 
 def parts_and_wholes(decided: Decided, unpaired: Sides[Unpaired]) -> Found:
     """Tensors that several of the other side make: fused projections, stacked experts."""
-    return Found(tuple(combined(unpaired, decided.matches.neighbours.of)))
+    found = combined(unpaired, decided.matches.neighbours.of)
+    doubtful = decided.doubtful.every
+    if not doubtful:
+        return Found(tuple(found))
+    owners = decided.modules.map(_blocks_of_keys)
+    blocks = {
+        tuple(block_of(module.parent) for module in decided.pair(candidate))
+        for candidate in doubtful
+    }
+    return Found(
+        tuple(
+            each.doubted("but its block could as well be another")
+            if (owners.source[each.pair.sources[0][0]], owners.target[each.pair.targets[0][0]])
+            in blocks
+            else each
+            for each in found
+        )
+    )
+
+
+def _blocks_of_keys(modules: Sequence[ModuleTensors]) -> dict[str, Names]:
+    """For each key the block that its module is in."""
+    return {key: block_of(module.parent) for module in modules for key in module.keys.values()}
 
 
 def last_tensors(decided: Decided, unpaired: Sides[Unpaired]) -> Found:
