@@ -1,6 +1,7 @@
 """Renames in place, and kills itself at the N-th change of the file system, for `test_in_place.py`.
 
-renamer_to_kill.py N FILE PREFIX        odd steps die before a change, even ones after it
+renamer_to_kill.py FILE PREFIX        for each number N it reads, renames once in a child, and prints the child's exit status;
+                                      odd steps die before a change, even ones after it
 """
 
 import itertools
@@ -34,8 +35,16 @@ def _die_if(is_time: bool) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def rename_in_steps(path: str, prefix: str) -> None:
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            with plan_checkpoint(path, None, MappingOptions(inline=(f"** -> {prefix}**",)), in_place=True) as work:
+                kill_at(int(line))
+                rename(work)
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
 if __name__ == "__main__":
-    steps, path, prefix = sys.argv[1:]
-    with plan_checkpoint(path, None, MappingOptions(inline=(f"** -> {prefix}**",)), in_place=True) as work:
-        kill_at(int(steps))
-        rename(work)
+    rename_in_steps(*sys.argv[1:])

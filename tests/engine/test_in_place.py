@@ -140,16 +140,25 @@ def test_a_file_system_that_can_not_insert_leaves_the_file_as_it_was(file, monke
     assert os.listdir(path.parent) == [path.name]
 
 
+def killed_renames(path, prefix):
+    """The exit status of a rename of this file that is killed at its first step, its second, … as far as one ends by itself."""
+    with subprocess.Popen([sys.executable, KILLED, path, prefix], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        for step in range(1, 60):
+            print(step, file=process.stdin, flush=True)
+            status = int(process.stdout.readline())
+            if status == 0:
+                break
+            assert status == -9
+            yield status
+        process.stdin.close()
+    assert status == 0
+
+
 @pytest.mark.parametrize("prefix", ["x.", "y" * 3000 + "."])
 def test_a_kill_at_any_step_leaves_old_names_new_ones_or_what_the_next_run_restores(file, prefix):
     path, tensors = file
     original, half = path.read_bytes(), 0
-    for step in range(1, 60):
-        path.write_bytes(original)
-        ran = subprocess.run([sys.executable, KILLED, str(step), path, prefix], capture_output=True, text=True, check=False)
-        if ran.returncode == 0:
-            break
-        assert ran.returncode == -9, ran.stderr
+    for _ in killed_renames(path, prefix):
         if Path(journal_of(str(path))).exists():
             half += 1
             assert "was when that was stopped" in ckpt("show", path).err
@@ -158,17 +167,14 @@ def test_a_kill_at_any_step_leaves_old_names_new_ones_or_what_the_next_run_resto
         else:
             assert path.read_bytes() == original or has(path, tensors, prefix)
         assert os.listdir(path.parent) == [path.name]
-    assert ran.returncode == 0
+        path.write_bytes(original)
     assert half > 3
 
 
 def test_restoring_takes_back_what_was_begun(file):
     path, _ = file
     original, restored = path.read_bytes(), 0
-    for step in range(1, 60):
-        ran = subprocess.run([sys.executable, KILLED, str(step), path, "z" * 3000 + "."], capture_output=True, text=True, check=False)
-        if ran.returncode == 0:
-            break
+    for _ in killed_renames(path, "z" * 3000 + "."):
         if journal.restore(str(path)):
             restored += 1
             assert path.read_bytes() == original
