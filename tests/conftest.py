@@ -1,5 +1,6 @@
 """What all tests share: torchvision on any build of torch, catalogs from literals, models with seeded values."""
 
+import compileall
 import sys
 from pathlib import Path
 
@@ -44,6 +45,12 @@ def story(tmp_path_factory, torchvision):
     torch.save(fill_with_seeded_values(torchvision.models.resnet50(), 1).state_dict(), folder / "resnet50.pth")
     torch.save(fill_with_seeded_values(Detector(), 2).state_dict(), folder / "detector.pth")
     return folder
+
+
+def pytest_configure(config):
+    """Compiles the package once: else each of a thousand processes does where PYTHONDONTWRITEBYTECODE is set."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(ROOT / "ckpt_tool", quiet=2)
 
 
 def pytest_addoption(parser):
