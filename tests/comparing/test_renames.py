@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from ckpt_tool.comparing import Counterpart, Values, diff_renamed
 from ckpt_tool.keys import Matcher, parse
 from ckpt_tool.keys.folding.pairs import pair_groups
-from ckpt_tool.mapping import compile_plan
+from ckpt_tool.mapping import compile_plan, read_rule_text
 
 
 def block(name, generator):
@@ -241,6 +241,8 @@ BLOCK = [f"conv{i}.weight" for i in (1, 2, 3)] + [f"bn{i}.{name}" for i in (1, 2
         ({f"layers.{i}.{key}": f"top.b{i}.{key}" for i in range(3) for key in BLOCK}, ["w"], ["layers.{0..2}.** → top.b{0..2}.**"]),
         ({key: f"net.{key}" for key in BLOCK}, [], ["** → net.**"]),
         ({f"m.{key}": key for key in BLOCK}, [], ["m.** → **"]),
+        ({f"l{i}_old": f"l{i}_new" for i in range(6)}, [], ["l{0..5}_old → l{0..5}_new"]),
+        ({f"net.l{i}.a": f"net.l{i + 1}.b" for i in range(3)}, [], ["net.l{0..2}.a → net.l{1..3}.b"]),
     ],
 )
 def test_both_patterns_of_what_was_renamed_are_a_rule(tmp_path, moved, others, told):
@@ -275,6 +277,9 @@ def test_each_pattern_of_a_group_matches_its_keys_and_no_others(moved, more_a, m
     for group in groups:
         assert {key for key in all_a if Matcher(parse(group.a)).match(key) is not None} == set(group.keys)
         if group.a != group.b:
+            rule = read_rule_text(f"rules: [{json.dumps(f'{group.a} -> {group.b}')}]\n", "folded")
+            made = compile_plan(rule, catalog(*(f"{key} 2" for key in group.keys)))
+            assert pairs(made) == {moved[key]: (key,) for key in group.keys}
             assert {key for key in all_b if Matcher(parse(group.b)).match(key) is not None} == {moved[key] for key in group.keys}
 
 

@@ -65,8 +65,12 @@ def _moved_groups(
         other = pattern_of.get(tuple(sorted(pairs[key] for key in one.keys)))
         if other is not None and len(one.keys) > 1:
             a, b = spelt(one.pattern, one.keys), spelt(other.pattern, other.keys)
-            a, b = _with_equal_ends(a, b, [(key, pairs[key]) for key in one.keys])
-            yield PairGroup(a, b, one.keys)
+            both = [(key, pairs[key]) for key in one.keys]
+            named = _with_equal_ends(a, b, both) or _without_open_ends(both) or ()
+        else:
+            named = ()
+        if named:
+            yield PairGroup(*named, one.keys)
         else:
             yield from (PairGroup(quote(key), quote(pairs[key]), (key,)) for key in one.keys)
 
@@ -87,9 +91,24 @@ def spelt(pattern: str, keys: Sequence[str]) -> str:
     return ".".join([*(quote(name) for name in names[0][:shared]), pattern])
 
 
-def _with_equal_ends(a: str, b: str, keys: Sequence[tuple[str, str]]) -> tuple[str, str]:
+def _without_open_ends(keys: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
+    """Both patterns with all names spelt out, `l{0..5}_old` and `l{0..5}_new`; None where these
+    would be several.
+    """
+    found = []
+    for side in zip(*keys, strict=True):
+        above = {name.rpartition(".")[0] for name in side}
+        others = [f"{path}.{_NO_NAME}" if path else _NO_NAME for path in above]
+        folded = fold(dict.fromkeys(side), others)
+        if len(folded) != 1:
+            return None
+        found.append(folded[0].pattern)
+    return found[0], found[1]
+
+
+def _with_equal_ends(a: str, b: str, keys: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
     """Both patterns so that they are a rule: what stands at their ends, `**` mostly, stands for the
-    same names on both sides. As they are where the names don't say how.
+    same names on both sides. None where the names don't say how.
     """
     heads, ends = zip(*map(_head_and_end, (a, b)), strict=True)
     closed = [end for end in ends if end not in OPEN]
@@ -103,7 +122,7 @@ def _with_equal_ends(a: str, b: str, keys: Sequence[tuple[str, str]]) -> tuple[s
         for both in parts
     ]
     if not all(tails):
-        return a, b
+        return None
     found = []
     for side in (0, 1):
         between = {
@@ -112,7 +131,7 @@ def _with_equal_ends(a: str, b: str, keys: Sequence[tuple[str, str]]) -> tuple[s
         }
         folded = fold(dict.fromkeys(sorted(between)), (_NO_NAME,))
         if len(folded) != 1:
-            return a, b
+            return None
         names = [heads[side], folded[0].pattern if between != {""} else "", end]
         found.append(".".join(name for name in names if name))
     return found[0], found[1]
