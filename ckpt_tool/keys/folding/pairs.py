@@ -171,9 +171,8 @@ def _change(key: str, other: str) -> Hashable:
     shared = _shared_end(a, b)
     source, target = (".".join(names[: len(names) - shared]) for names in (a, b))
     numbers = [[int(number) for number in _NUMBER.findall(text)] for text in (source, target)]
-    steps = (
-        tuple(y - x for x, y in zip(*numbers, strict=True))
-        if len(numbers[0]) == len(numbers[1])
-        else (source, target)
-    )
-    return _NUMBER.sub("#", source), _NUMBER.sub("#", target), steps
+    # Numbers that one side has more, behind the others, are constants: `conv1` is `0.0` of a block.
+    steps = tuple(y - x for x, y in zip(*numbers, strict=False))
+    count = len(steps)
+    rest = tuple(numbers[0][count:]), tuple(numbers[1][count:])
+    return _NUMBER.sub("#", source), _NUMBER.sub("#", target), steps, rest
