@@ -151,6 +151,39 @@ def test_rules_that_fit_neither_way_say_nothing_of_the_sides(networks):
     assert "swapped" not in ckpt("check", "rules.yaml", "below.pth", "one.pth", cwd=networks).err
 
 
+@pytest.mark.parametrize("more", [{"extra.weight": torch.ones(5, 5)}, {"fc.weight": torch.ones(10, 3), "fc.bias": torch.ones(10)}])
+def test_what_a_catch_all_leaves_of_a_larger_source_is_dropped(networks, more):
+    one = torch.load(networks / "one.pth")
+    torch.save({**one, **more}, networks / "larger.pth")
+    pattern = "extra.weight" if "extra.weight" in more else "fc.*"
+    for line in ("plan larger.pth one.pth -e '** -> **'", "map larger.pth one.pth -e '** -> **' -o out.pth"):
+        ran = ckpt(*shlex.split(line), cwd=networks)
+        assert ran.status == 1
+        assert "swapped" not in ran.err
+        words = shlex.split(line)
+        assert shlex.split(proposed(ran)) == [*words[:5], "--drop", pattern, *words[5:]]
+        assert ckpt(*shlex.split(proposed(ran)), cwd=networks).status == 0
+    assert is_right(networks / "out.pth", one)
+
+
+def test_rules_that_name_what_the_target_lacks_are_never_cured_by_dropping_its_counterpart(networks):
+    torch.save({f"net.{key}": value for key, value in torch.load(networks / "one.pth").items()}, networks / "net.pth")
+    ran = ckpt("plan", "one.pth", "net.pth", "-e", "0.weight -> net.0.wieght", "-e", "0.bias -> net.0.bias", cwd=networks)
+    assert ran.status == 1
+    assert "--drop" not in (proposed(ran) or "")
+
+
+def test_a_draft_for_a_shallower_target_leads_to_its_own_comments(tmp_path):
+    deep = {f"layers.{i}.{name}.weight": torch.rand(4, 4) for i in range(4) for name in ("q", "up")} | {"head.weight": torch.rand(5, 4)}
+    torch.save(deep, tmp_path / "deep.pth")
+    torch.save({key: value for key, value in deep.items() if ".3." not in key}, tmp_path / "shallow.pth")
+    ckpt("suggest", "deep.pth", "shallow.pth", "-o", "r.yaml", cwd=tmp_path)
+    ran = ckpt("check", "r.yaml", "deep.pth", "shallow.pth", cwd=tmp_path)
+    assert (ran.status, proposed(ran)) == (1, None)
+    assert "swapped" not in ran.err
+    assert "hint: r.yaml leaves this to you: of its comments, uncomment what is right: line" in ran.err
+
+
 @pytest.mark.parametrize("options", [[], ["--by", "auto"], ["-e", "** -> a.**"]])
 def test_a_model_that_is_built_is_in_no_command_for_files(networks, options):
     (networks / "its_code.py").write_text("from torch import nn\n\n\ndef other():\n    return nn.Sequential(nn.Conv2d(3, 5, 2), nn.Linear(7, 9))\n")

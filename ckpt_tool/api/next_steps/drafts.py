@@ -18,7 +18,7 @@ DRAFTED = "# Drafted from"
 MAX_BYTES = 1 << 20
 _WAITING = re.compile(r"# (  - |(drop|keep|fit):)")
 """A rule, a section or a line of one, as a comment."""
-_OPEN = ("unmapped-source", "unmapped-target", "shape")
+_OPEN = ("unmapped-source", "unmapped-target", "unknown-target", "shape")
 
 
 def is_draft(options: MappingOptions) -> bool:
