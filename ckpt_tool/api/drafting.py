@@ -110,7 +110,9 @@ def _by_pairing(
     named: RuleSet, source: Catalog, target: Catalog, options: MappingOptions, is_whole: bool
 ) -> Plan:
     from ckpt_tool.mapping import plan_by_name, plan_by_position
+    from ckpt_tool.mapping.accounting.account import check_left
 
+    check_left(named, source, target)
     if options.by == "auto":
         from ckpt_tool.align import MIN_CONFIDENCE, plan_by_alignment
 

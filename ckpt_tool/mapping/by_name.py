@@ -46,7 +46,8 @@ def plan_by_name(
     pairs, mismatches = _pairs(naming, open_source, open_target)
     if not pairs:
         raise RuleError(
-            [nothing_pairs(source, target)], tally_of((), open_target, keys_of(open_source), target)
+            [nothing_pairs(open_source, open_target)],
+            tally_of((), open_target, keys_of(open_source), target),
         )
     steps, tied = _steps(pairs, open_target)
     heads = _Heads(mismatches, open_source, open_target)

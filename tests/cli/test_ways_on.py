@@ -184,6 +184,14 @@ def test_a_draft_for_a_shallower_target_leads_to_its_own_comments(tmp_path):
     assert "hint: r.yaml leaves this to you: of its comments, uncomment what is right: line" in ran.err
 
 
+@pytest.mark.parametrize("by", [[], ["--by", "position"], ["--by", "auto"]])
+@pytest.mark.parametrize(("option", "message"), [("--keep", "every key of the target is kept"), ("--drop", "every key of the source is dropped")])
+def test_a_pattern_that_names_everything_leaves_nothing_to_map(networks, option, message, by):
+    ran = ckpt("map", "one.pth", "one.pth", option, "**", *by, "-o", "out.pth", cwd=networks)
+    assert (ran.status, proposed(ran), (networks / "out.pth").exists()) == (1, None, False)
+    assert f"error[nothing-pairs]: {message}: nothing is left to be mapped" in ran.err
+
+
 @pytest.mark.parametrize("options", [[], ["--by", "auto"], ["-e", "** -> a.**"]])
 def test_a_model_that_is_built_is_in_no_command_for_files(networks, options):
     (networks / "its_code.py").write_text("from torch import nn\n\n\ndef other():\n    return nn.Sequential(nn.Conv2d(3, 5, 2), nn.Linear(7, 9))\n")

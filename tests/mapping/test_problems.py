@@ -52,6 +52,11 @@ def test_keep_of_keys_that_all_get_values(tmp_path):
     assert found(tmp_path, "- head.*", "- head.*\n  - stem.0.*") == [("dead-rule", "8:5", message)]
 
 
+def test_keep_of_everything_is_no_exception(tmp_path):
+    message = "`**` keeps nothing: all that it matches get a value or are kept by an earlier line"
+    assert found(tmp_path, "- head.*", "- head.*\n  - '**'") == [("dead-rule", "8:6", message)]
+
+
 def test_shadowed_rule_names_the_rule_that_takes_its_keys(tmp_path):
     text = found(tmp_path, "  - bn.* -> stem.1.*\n", "  - bn.* -> stem.1.*\n  - bn.weight -> stem.1.weight\n")
     assert text == [("shadowed-rule", "4:5", "`bn.weight` gets no key: `bn.weight` is taken by line 3 (`bn.* -> stem.1.*`)")]

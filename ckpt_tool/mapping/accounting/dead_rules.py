@@ -137,7 +137,7 @@ def check_dead_keeps(
     used = set(kept.values())
     patience = _Patience(len(target))
     for index, selector in enumerate(rules.keep):
-        if index in used or selector.is_optional or selector.pattern.text == "**":
+        if index in used or selector.is_optional:
             continue
         message = f"`{selector.pattern}` keeps nothing"
         notes: tuple[str, ...] = ()
