@@ -57,6 +57,12 @@ def test_keep_of_everything_is_no_exception(tmp_path):
     assert found(tmp_path, "- head.*", "- head.*\n  - '**'") == [("dead-rule", "8:6", message)]
 
 
+def test_drop_of_keys_that_an_earlier_line_drops(tmp_path):
+    assert found(tmp_path, "- fc.*", "- fc.*\n  - fc.weight") == [
+        ("dead-rule", "6:5", "`fc.weight` drops nothing: all that it matches are dropped by an earlier line")
+    ]
+
+
 def test_shadowed_rule_names_the_rule_that_takes_its_keys(tmp_path):
     text = found(tmp_path, "  - bn.* -> stem.1.*\n", "  - bn.* -> stem.1.*\n  - bn.weight -> stem.1.weight\n")
     assert text == [("shadowed-rule", "4:5", "`bn.weight` gets no key: `bn.weight` is taken by line 3 (`bn.* -> stem.1.*`)")]
