@@ -328,6 +328,12 @@ def test_other_ways_of_pairing_say_why_nothing_pairs(way, source, target, code, 
 
 NAMED = [
     ("rules:\n  - a.w => b.w\n", "write `a.w -> b.w`"),
+    ("rules:\n  - a.w => b.w: transpose\n", "write `a.w -> b.w: transpose`"),
+    ("rules: [a.w => b.w: transpose]\n", "write `a.w -> b.w: transpose`"),
+    ("rules:\n  - a.w => b.w: {split: 0}\n", "write `a.w -> b.w: {split: 0}`"),
+    ("rules:\n  - a.w > b.w: [transpose, {cast: F16}]\n", "write `a.w -> b.w: [transpose, {cast: F16}]`"),
+    ("rules:\n  - 'a.w=>b.w: {split: 0}'\n", "write `a.w -> b.w: {split: 0}`"),
+    ("rules:\n  - a.w = b.w:\n", "write `a.w -> b.w`"),
     ("rules:\n  - a.w: b.w\n", "write `a.w -> b.w`"),
     ("rules: {a.w: b.w}\n", "write `- a.w -> b.w`"),
     ("rules:\n  - a.w = b.w\n", "write `a.w -> b.w`"),
