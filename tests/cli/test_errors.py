@@ -173,6 +173,25 @@ def test_why_names_a_misspelt_key_where_the_plan_is_refused_too(tmp_path):
     assert ckpt("plan", "a.pth", "b.pth", "--why", "trunk.weight", cwd=tmp_path).status == 1
 
 
+def test_why_tells_what_becomes_of_a_key_though_the_plan_is_refused(tmp_path):
+    torch.save({"a.w": torch.ones(2), "b.w": torch.ones(3), "old.w": torch.ones(7)}, tmp_path / "a.pth")
+    torch.save({"a.w": torch.ones(2), "c.w": torch.ones(3), "new.w": torch.ones(5)}, tmp_path / "b.pth")
+    words = ["plan", "a.pth", "b.pth", "-e", "a.* -> a.*", "-e", "b.* -> c.*", *(word for key in ("a.w", "c.w", "old.w", "new.w") for word in ("--why", key))]
+    ran = ckpt(*words, cwd=tmp_path)
+    assert (ran.status, "error[unmapped-source]" in ran.err, "error[unmapped-target]" in ran.err) == (1, True, True)
+    assert ran.out.splitlines() == [
+        "target a.w (F32 2) comes from a.w, by -e:1 `a.* -> a.*`",
+        "source a.w (F32 2) goes to a.w, by -e:1 `a.* -> a.*`",
+        "target c.w (F32 3) comes from b.w, by -e:2 `b.* -> c.*`",
+        "source old.w (F32 7) is neither mapped nor dropped",
+        "target new.w (F32 5) is neither mapped nor kept",
+    ]
+    assert ckpt(*words, "--drop", "old.*", "--keep", "new.*", cwd=tmp_path).out.splitlines()[3:] == [
+        "source old.w (F32 7) is dropped",
+        "target new.w (F32 5) keeps its own value",
+    ]
+
+
 RULES_GO = "`plan`, `map` and `verify` take rules with `--rules r.yaml`"
 RULES_COME_FIRST = "is a checkpoint, not a rule file; `ckpt check` takes the rules first, then checkpoints; other commands take --rules"
 
