@@ -382,6 +382,10 @@ def test_an_averaged_model_keeps_the_prefix_of_all_its_keys(tmp_path):
     ran = ckpt("map", "run.pth", "-e", "module.** -> **", "--also", "#ema", "-o", "new.pth", cwd=tmp_path)
     assert (ran.status, "is an AveragedModel, whose keys begin with `module.`, and `a.w` would not" in ran.err) == (2, True)
     assert not (tmp_path / "new.pth").exists()
+    ran = ckpt("map", "run.pth", "-e", "module.** -> **", "-o", "bare.pth", cwd=tmp_path)
+    assert (ran.status, "--also" in ran.out) == (0, False)
+    assert "note: `ema` has the same keys, and keeps them; `ema` is an AveragedModel, whose keys begin with `module.`, and `a.w` would not" in ran.out
+    assert "--also '#ema' maps it, too" in ckpt("map", "run.pth", "-e", "module.** -> module.net.**", "-o", "net.pth", cwd=tmp_path).out
     assert ckpt("map", "run.pth", "-e", "module.** -> module.net.**", "--also", "#ema", "-o", "new.pth", cwd=tmp_path).status == 0
     assert list(torch.load(tmp_path / "new.pth")["ema"]) == ["n_averaged", "module.net.a.w", "module.net.b.w"]
 
