@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from ckpt_tool.api.next_steps.commands import WayOn, shipped_of
     from ckpt_tool.api.next_steps.refused import way_on, with_next
     from ckpt_tool.api.next_steps.unverified import way_to_verify
-    from ckpt_tool.api.options import DTypePolicy, Format, MappingOptions, Method, dtype_policy
+    from ckpt_tool.api.options import (
+        DTypePolicy,
+        Format,
+        MappingOptions,
+        Method,
+        dtype_policy,
+        size_of,
+    )
     from ckpt_tool.api.outputs import map_checkpoint, refuse_as_target, rename, verify, write
     from ckpt_tool.api.planning import Planned, plan_checkpoint
     from ckpt_tool.api.remarks.hints import diff_hints
@@ -51,8 +58,8 @@ __all__ = [
     "files_read", "filtered", "find_rules", "form_of", "import_mapping", "invert", "load_into",
     "map_checkpoint", "mapping_folders", "mappings", "open_side", "open_target", "plan_checkpoint",
     "read_rules", "refuse_as_target", "rename", "rules_schema", "shipped_mappings", "shipped_of",
-    "suggest_rules", "verify", "way_on", "way_on_from", "way_to_verify", "with_next", "write",
-    "write_text",
+    "size_of", "suggest_rules", "verify", "way_on", "way_on_from", "way_to_verify", "with_next",
+    "write", "write_text",
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {
@@ -60,7 +67,7 @@ __getattr__ = bind_on_use(__name__, {
     "diffs": "Comparison diff_checkpoints filtered",
     "remarks.hints": "diff_hints",
     "drafting": "draft",
-    "options": "DTypePolicy Format MappingOptions Method dtype_policy",
+    "options": "DTypePolicy Format MappingOptions Method dtype_policy size_of",
     "loading": "load_into",
     "next_steps.commands": "WayOn shipped_of",
     "next_steps.refused": "way_on with_next",

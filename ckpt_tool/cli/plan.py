@@ -31,7 +31,7 @@ from ckpt_tool.cli.output import (
 from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.page import Html, write_page
 from ckpt_tool.cli.parts.progress import working
-from ckpt_tool.errors import RuleError
+from ckpt_tool.errors import InputError, RuleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,7 +82,7 @@ def plan(
     )
 
     style = style_of(color, verbose)
-    check_table_format(format_)
+    _check_format(format_, bool(why))
     is_shown = not (quiet or json)
     with working(is_shown) as done, api.plan_checkpoint(source, target, options) as planned:
         done()
@@ -125,6 +125,15 @@ def plan(
         elif not quiet:
             _show(planned.plan, names, format_, style)
         raise typer.Exit(NO if planned.plan is None else YES)
+
+
+def _check_format(name: str, is_asked: bool) -> None:
+    """Raises InputError for a table that there is not, or of which nothing would be printed."""
+    if is_asked and name != "table":
+        raise InputError(
+            "--format", "is for the whole plan, not for --why", "leave one of them out"
+        )
+    check_table_format(name)
 
 
 def _check_asked(keys: "Iterable[str]", planned: "Planned") -> None:

@@ -20,6 +20,7 @@ def folder(tmp_path):
     whole = (tmp_path / "good.pth").read_bytes()
     (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.pth").write_text("import antigravity\n")
+    (tmp_path / "sound.yaml").write_text("rules: [a.* -> b.*]\n")
     return tmp_path
 
 
@@ -47,6 +48,10 @@ BAD = [
     ("map good.pth good.pth --rules missing.yaml -o out.pth", "missing.yaml: no such file"),
     ("map good.pth good.pth -o out.pth --dtype F33", "--dtype: `F33` is neither"),
     ("map good.pth good.pth -o out.pth --set a", "--set: `a` is not NAME=NUMBER"),
+    ("map good.pth good.pth -o out.pth --set a=1", "--set: gives `a` a number, and there are no rules; leave it out"),
+    ("plan good.pth -e a.*->b.* --set a=1 --set a=2", "--set: `a` is given twice: 1 and 2; give one of them"),
+    ("plan good.pth good.pth --why a.weight --format csv", "--format: is for the whole plan, not for --why"),
+    ("check sound.yaml -o new.yaml", "--output: is for the inverse; add --invert, or leave it out"),
     ("plan good.pth good.pth --why b.weight", "--why: `b.weight` is a key of neither side; nearest key: a.weight"),
     ("map good.pth nowhere.mod:f -o out.pth", "nowhere.mod:f: can't be imported"),
 ]

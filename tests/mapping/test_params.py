@@ -8,6 +8,7 @@ from literals import catalog, facts, problems, rules
 from running import ckpt
 from safetensors.torch import load_file, save_file
 
+import ckpt_tool
 from ckpt_tool.errors import InputError, RuleError
 from ckpt_tool.mapping import check_rules
 from ckpt_tool.mapping.formulas import FormulaError, parse_formula
@@ -42,6 +43,16 @@ def test_names_are_looked_up_without_stripped_prefixes(tmp_path):
 def test_formulas_of_numbers_above(tmp_path):
     text = "params: {heads: 8, groups: {from: kv}, each: {value: heads / groups}, rows: {value: (each + 2) * groups}}\nrules: [a -> b]\n"
     assert resolved(tmp_path, text, config={"kv": 2}) == {"heads": 8, "groups": 2, "each": 4, "rows": 12}
+
+
+def test_numbers_without_rules_are_refused_and_lead_on_where_nothing_pairs(tmp_path):
+    torch.save({"a.w": torch.ones(2)}, tmp_path / "a.pth")
+    torch.save({"b.v": torch.ones(3)}, tmp_path / "b.pth")
+    ran = ckpt("plan", "a.pth", "a.pth", "--set", "n=1", cwd=tmp_path)
+    assert (ran.status, ran.err) == (2, "error: --set: gives `n` a number, and there are no rules; leave it out\n")
+    assert ckpt("plan", "a.pth", "b.pth", "--set", "n=1", cwd=tmp_path).status == 1
+    with pytest.raises(InputError, match="there are no rules"):
+        ckpt_tool.load_into(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2).state_dict(), params={"n": 1})
 
 
 def test_a_number_that_only_the_command_line_gives(tmp_path):

@@ -210,7 +210,8 @@ MALFORMED = [
     ("rules: {a: b}\n", "bad-section", "1:8", "`rules:` is a list"),
     ("rules:\n  - [a, b]\n", "bad-rule", "2:5", "a rule reads `SOURCE -> TARGET` or `SOURCE -> TARGET: OPS`"),
     ("rest: {source: keep}\n", "bad-rest", "1:16", "`rest:` says `source: drop` or `target: keep`, nothing else"),
-    ("expect: {mapped: many}\n", "bad-expect", "1:10", "`expect:` takes numbers for `mapped`, `kept` and `dropped`"),
+    ("expect: {mapped: many}\n", "bad-expect", "1:10", "`expect:` takes numbers from 0 on for `mapped`, `kept` and `dropped`"),
+    ("expect: {mapped: -1}\n", "bad-expect", "1:10", "`expect:` takes numbers from 0 on for `mapped`, `kept` and `dropped`"),
     ("tables: {t: {a: x, b: x}}\n", "bad-table", "1:23", "`x` stands for `a` and for `b`; a table is one-to-one"),
     (
         "params: {n: {of: x}}\n",
