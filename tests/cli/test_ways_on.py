@@ -184,6 +184,17 @@ def test_a_draft_for_a_shallower_target_leads_to_its_own_comments(tmp_path):
     assert "hint: r.yaml leaves this to you: of its comments, uncomment what is right: line" in ran.err
 
 
+def test_a_draft_with_an_ambiguous_group_asks_for_a_pair_first(tmp_path):
+    torch.save({"enc.q.weight": torch.rand(8, 8), "enc.up.weight": torch.rand(8, 8), "head.weight": torch.rand(10, 8), "old.weight": torch.rand(3, 3, 3)}, tmp_path / "a.pth")
+    torch.save({"x.a.weight": torch.rand(8, 8), "x.z.weight": torch.rand(8, 8), "head.weight": torch.rand(10, 8), "new.weight": torch.rand(9, 9, 9)}, tmp_path / "b.pth")
+    ckpt("suggest", "a.pth", "b.pth", "-o", "r.yaml", cwd=tmp_path)
+    lines = (tmp_path / "r.yaml").read_text().splitlines()
+    number = next(at for at, line in enumerate(lines, 1) if "# ambiguous:" in line)
+    for words in (["check", "r.yaml", "a.pth", "b.pth"], ["map", "a.pth", "b.pth", "-r", "r.yaml", "-o", "out.pth"]):
+        said = f"hint: r.yaml leaves this to you: draft it again with the pairs that you know: line {number} (`--hint 'enc.q.weight -> x.a.weight'`); else, of its comments, uncomment"
+        assert said in ckpt(*words, cwd=tmp_path).err
+
+
 @pytest.mark.parametrize("by", [[], ["--by", "position"], ["--by", "auto"]])
 @pytest.mark.parametrize(("option", "message"), [("--keep", "every key of the target is kept"), ("--drop", "every key of the source is dropped")])
 def test_a_pattern_that_names_everything_leaves_nothing_to_map(networks, option, message, by):
