@@ -101,14 +101,15 @@ def dtype_policy(given: object) -> DTypePolicy:
         if text == policy:
             return policy
     from ckpt_tool.ops import OpError
-    from ckpt_tool.ops.casts import dtype_named
+    from ckpt_tool.ops.casts import can_cast, dtype_named
 
     try:
         found = dtype_named(SHORT.get(text, text), "--dtype")
     except OpError:
         found = None
     if found is None or not found.is_floating:
-        names = " ".join(dtype.value for dtype in DType if dtype.is_floating)
+        floats = (dtype for dtype in DType if dtype.is_floating and can_cast(dtype))
+        names = " ".join(dtype.value for dtype in floats)
         fact = f"`{given}` is neither `target`, `source`, nor a floating type ({names})"
         raise InputError("--dtype", fact, "other names are bfloat16, fp16, half and such")
     return found

@@ -255,6 +255,13 @@ def test_what_is_not_there_is_told_what_is_alike(tmp_path, line, said):
     assert ran.err.splitlines()[-1].endswith(said)
 
 
+def test_only_types_are_offered_that_torch_casts_to(folder):
+    ran = ckpt("map", "good.pth", "-e", "** -> **", "--dtype", "F33", "-o", "out.pth", cwd=folder)
+    offered = ran.err.partition("(")[2].partition(")")[0].split()
+    for number, name in enumerate(offered):
+        assert ckpt("map", "good.pth", "-e", "** -> **", "--dtype", name, "-o", f"out{number}.pth", cwd=folder).status == 0, name
+
+
 @pytest.mark.parametrize("name", ["bfloat16", "torch.bfloat16", "bf16", "BF16"])
 def test_types_go_by_the_names_of_torch_too(tmp_path, name):
     torch.save({"a": torch.ones(2)}, tmp_path / "a.pth")

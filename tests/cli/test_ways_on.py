@@ -105,6 +105,12 @@ def test_what_is_left_of_a_source_alone_is_said_already(networks):
     assert proposed(ckpt("plan", "one.pth", "-e", "0.wieght -> x", cwd=networks)) == "show one.pth"
 
 
+@pytest.mark.parametrize("words", [["-e", "0.weight -> x", "-e", "0.bias -> x"], ["-e", "** -> **", "--dtype", "F4"], ["-e", "** -> **: {cast: F4}"], ["-e", "** -> **", "--expect", "9"]])
+def test_no_look_is_proposed_where_it_shows_no_more(networks, words):
+    ran = ckpt("plan", "one.pth", *words, cwd=networks)
+    assert (ran.status, proposed(ran)) == (1, None), ran.err
+
+
 @pytest.mark.parametrize("line", ["diff one.pth below.pth", "diff one.pth below.pth --renames", "mappings one.pth below.pth"])
 def test_what_looks_goes_on_to_a_map_that_was_tried(networks, line):
     ran = ckpt(*line.split(), cwd=networks)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ckpt_tool.api.planning import Planned
     from ckpt_tool.api.shipped import ShippedMapping
     from ckpt_tool.engine.sources import TensorSource
+    from ckpt_tool.errors import Problem
     from ckpt_tool.mapping import Plan
     from ckpt_tool.mapping.rules import Selector
 
@@ -52,8 +53,7 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
     if STDIN in sides:
         return WayOn()
     if planned.target is None:
-        said = ("unmapped-source", *NUMBERS)
-        is_said = all(problem.code in said for problem in planned.problems)
+        is_said = all(map(_says_it_all, planned.problems))
         return WayOn(None if is_said else command("show", sides))
     if _has_rivals(planned.source):
         chosen = _with_rival(planned, options, verb, more)
@@ -76,6 +76,13 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
     return WayOn(
         None if is_said else look(trying.aligns, sides, options), _numbers_hint(trying.lacking)
     )
+
+
+def _says_it_all(problem: Problem) -> bool:
+    """Whether a look at the source says no more than a problem of a plan without a target."""
+    said = ("unmapped-source", "collision", "dtype", "expect", *NUMBERS)
+    is_cast = problem.code == "bad-op" and problem.message.startswith("`cast`")
+    return problem.code in said or is_cast
 
 
 def _respelt(planned: Planned, options: MappingOptions) -> Attempt | None:
