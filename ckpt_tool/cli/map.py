@@ -189,7 +189,6 @@ def map_(
         words = (
             *_output_words(output, shards, kind, in_place, force),
             *_writing_words(checksum, jobs),
-            *_form_words(form, optimizer_order),
         )
         written, onwards = None, api.WayOn()
         try:
@@ -204,8 +203,12 @@ def map_(
                     )
             else:
                 with working(is_shown, "looking for the next step"):
+                    form, more = api.asked_again(planned, form, output, bool(kind or shards))
+                    words = *words, *_form_words(form, optimizer_order)
                     onwards = api.way_on(planned, options, "map", *words)
+                    planned = replace(planned, problems=(*planned.problems, *more))
         except RuleError as error:  # of what is beside the weights
+            words = *words, *_form_words(form, optimizer_order)
             onwards = api.way_on_from(planned, options, error, *words)
             planned = replace(planned, plan=None, problems=error.problems)
         if team and not team.is_leader:

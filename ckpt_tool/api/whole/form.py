@@ -119,6 +119,18 @@ def whole_of(planned: Planned, form: Form, is_torch_file: bool) -> Iterator[Chan
     fault = why_not_whole(planned, is_torch_file)
     if form.whole and fault:
         raise InputError("--whole", fault, "leave it out: the weights are written alone")
+    if not refuse_alone(planned, form, is_torch_file):
+        yield None
+        return
+    with ExitStack() as stack:
+        yield _whole(planned, form, stack)
+
+
+def refuse_alone(planned: Planned, form: Form, is_torch_file: bool) -> bool:
+    """Whether the output is a training checkpoint. Raises InputError for what is asked of one where
+    it isn't.
+    """
+    fault = why_not_whole(planned, is_torch_file)
     is_wanted = is_whole_wanted(planned, form, is_torch_file)
     asked = {
         "--also": form.also,
@@ -132,11 +144,7 @@ def whole_of(planned: Planned, form: Form, is_torch_file: bool) -> Iterator[Chan
             + (f": {fault}" if fault else ""),
             None if fault else "--whole writes all of it",
         )
-    if not is_wanted:
-        yield None
-        return
-    with ExitStack() as stack:
-        yield _whole(planned, form, stack)
+    return is_wanted
 
 
 def is_whole_wanted(planned: Planned, form: Form, is_torch_file: bool) -> bool:
