@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from functools import cached_property
@@ -21,6 +22,9 @@ from ckpt_tool.advising.relatives import relatives, structure
 from ckpt_tool.mapping.accounting.heads import ShapeMismatch, are_heads, is_table, is_vocabulary
 from ckpt_tool.tensors import Shape
 from ckpt_tool.wording import EMPTY
+
+_OF_NO_WORDS = re.compile(r"(?i)(^|[._])(t|add|label|(time|pos|patch)\w*)_?emb")
+"""Names of what embeds times, positions, patches and classes."""
 
 
 class FreshKeys:
@@ -75,7 +79,7 @@ class FreshKeys:
         held = contents(part.path, part.keys, shapes) or Counter(shapes[key] for key in part.keys)
         if why := self._place_of(part, held, shapes):
             yield Doubt(part.path, why)
-        tables = (key for key in self._all.made if is_table(key, self._target[key].shape))
+        tables = (key for key in self._all.made if _may_be_tied(key, self._target[key].shape))
         vocabularies = {self._target[key].shape for key in tables}
         if any(shape in vocabularies for shape in held):
             yield Doubt(part.path, "has the shape of an embedding, which it may be tied to")
@@ -121,6 +125,13 @@ class FreshKeys:
         for key in fresh:
             if key.rpartition(".")[0] in paths:
                 yield Doubt(key or EMPTY, "has something in the source under its own name")
+
+
+def _may_be_tied(key: str, shape: Shape) -> bool:
+    """Whether this is an embedding of words, whose rows an output may share. A square matrix is a
+    layer of what embeds times or patches, whatever its name.
+    """
+    return is_table(key, shape) and shape[0] != shape[1] and not _OF_NO_WORDS.search(key)
 
 
 def _is_buffer(key: str, shape: Shape) -> bool:

@@ -61,7 +61,8 @@ def check(source: Given | None, target: Given | None, options: MappingOptions) -
     if rules is None:
         raise InputError("rules", "are missing", "give a rule file, or rules `SOURCE -> TARGET`")
     effort = Effort()
-    problems = check_rules(rules, effort=effort) if source is None else []
+    alone = source is None
+    problems = check_rules(rules, params=options.params, effort=effort) if alone else []
     found = len(rules.rules), len(rules.tests), tuple(find_notes(rules, effort))
     if source is not None and target is not None:
         with plan_checkpoint(source, target, options) as planned:

@@ -14,6 +14,7 @@ from ckpt_tool.formats import Checkpoint
 if TYPE_CHECKING:
     from ckpt_tool.engine.sources import TensorSource
     from ckpt_tool.mapping import Plan, RuleSet
+    from ckpt_tool.mapping.plan import Draft
     from ckpt_tool.tensors import Catalog
 
 
@@ -110,15 +111,44 @@ def _by_pairing(
     named: RuleSet, source: Catalog, target: Catalog, options: MappingOptions, is_whole: bool
 ) -> Plan:
     from ckpt_tool.mapping import plan_by_name, plan_by_position
+    from ckpt_tool.mapping.accounting.account import check_left
 
+    check_left(named, source, target)
     if options.by == "auto":
-        from ckpt_tool.align import MIN_CONFIDENCE, plan_by_alignment
-
-        least = MIN_CONFIDENCE if options.min_confidence is None else options.min_confidence
-        return plan_by_alignment(source, target, options.dtypes, least, named)
+        return _by_alignment(named, source, target, options)
     if options.by == "position":
         return plan_by_position(source, target, options.dtypes, options.force_order, named)
     return plan_by_name(source, target, options.dtypes, named, excuses_heads=is_whole)
+
+
+def _by_alignment(
+    named: RuleSet, source: Catalog, target: Catalog, options: MappingOptions
+) -> Plan:
+    """The plan of what belongs together, whatever types it has; types that differ are a problem of
+    their own, where nobody said what becomes of them.
+    """
+    from ckpt_tool.align import MIN_CONFIDENCE, plan_by_alignment
+
+    least = MIN_CONFIDENCE if options.min_confidence is None else options.min_confidence
+    if options.dtypes != "strict":
+        return plan_by_alignment(source, target, options.dtypes, least, named)
+    try:
+        plan = plan_by_alignment(source, target, "source", least, named)
+    except RuleError as error:
+        found = _types_that_differ(getattr(error.draft, "plan", None))
+        if not found:
+            raise
+        raise RuleError([*found, *error.problems], error.tally, draft=error.draft) from None
+    if found := _types_that_differ(plan):
+        raise RuleError(found, draft=_whole(plan))
+    return plan
+
+
+def _types_that_differ(plan: Plan | None) -> list[Problem]:
+    from ckpt_tool.mapping.accounting.target_shapes import check_target_shapes
+
+    faults = check_target_shapes(plan, plan.target) if plan and plan.target else ()
+    return [fault for fault in faults if fault.code == "dtype"]
 
 
 def _with_rest(rules: RuleSet, options: MappingOptions) -> RuleSet:
@@ -133,7 +163,13 @@ def _with_rest(rules: RuleSet, options: MappingOptions) -> RuleSet:
 def _refused(problem: Problem, plan: Plan) -> RuleError:
     """The error for a plan that is whole, and not what is wished."""
     from ckpt_tool.mapping.accounting.coverage import tally_of
-    from ckpt_tool.mapping.plan import Draft
 
     tally = tally_of(plan.producers, plan.kept, plan.dropped, plan.target)
-    return RuleError([problem], tally, draft=Draft(plan, frozenset(), frozenset()))
+    return RuleError([problem], tally, draft=_whole(plan))
+
+
+def _whole(plan: Plan) -> Draft:
+    """A draft that leaves nothing undecided."""
+    from ckpt_tool.mapping.plan import Draft
+
+    return Draft(plan, frozenset(), frozenset())

@@ -13,7 +13,7 @@ from ckpt_tool.api.next_steps.refused import with_next
 from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.api.remarks.left_behind import left_behind_text
 from ckpt_tool.api.requirements import with_values
-from ckpt_tool.api.rule_files import read_rules
+from ckpt_tool.api.rule_files import check_numbers, read_rules
 from ckpt_tool.api.sides import in_memory, open_source, refuse_rivals
 from ckpt_tool.errors import FormatError, InputError, Problem, RuleError
 from ckpt_tool.formats import Checkpoint
@@ -79,6 +79,7 @@ def _load_into(
             refuse_rivals(opened)
             with collector_paused():
                 plan = draft_open(opened, target, rule_set, options)
+            check_numbers(rule_set, options)
             _check_dtypes(plan, target.catalog)
         except RuleError as error:
             more = _quantised_problems(module, options)

@@ -101,14 +101,15 @@ def dtype_policy(given: object) -> DTypePolicy:
         if text == policy:
             return policy
     from ckpt_tool.ops import OpError
-    from ckpt_tool.ops.casts import dtype_named
+    from ckpt_tool.ops.casts import can_cast, dtype_named
 
     try:
         found = dtype_named(SHORT.get(text, text), "--dtype")
     except OpError:
         found = None
     if found is None or not found.is_floating:
-        names = " ".join(dtype.value for dtype in DType if dtype.is_floating)
+        floats = (dtype for dtype in DType if dtype.is_floating and can_cast(dtype))
+        names = " ".join(dtype.value for dtype in floats)
         fact = f"`{given}` is neither `target`, `source`, nor a floating type ({names})"
         raise InputError("--dtype", fact, "other names are bfloat16, fp16, half and such")
     return found
@@ -135,6 +136,38 @@ def check_confidence(given: float | None) -> None:
     """Raises InputError for what is no confidence."""
     if given is not None and not 0 <= given <= 1:
         raise InputError("--min-confidence", f"{given:g} is not between 0 and 1")
+
+
+UNITS = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 1 << 10,
+    "MIB": 1 << 20,
+    "GIB": 1 << 30,
+    "TIB": 1 << 40,
+}
+MIN_PLAIN_SIZE = 1000
+"""Bytes that a text says without a unit: fewer were meant with one."""
+
+
+def size_of(given: int | str | None) -> int | None:
+    """Bytes of `5GB` or `512MiB`, or as they are; None for nothing. Raises InputError."""
+    if given is None or type(given) is int:
+        return given
+    text = given if isinstance(given, str) else ""
+    digits = text.rstrip("BbKkMmGgTtIi ")
+    unit = UNITS.get(text[len(digits) :].strip().upper())
+    if not digits.isdecimal() or len(digits) > 18 or unit is None or not int(digits):
+        hint = "give 5GB, 500MB or 512MiB"
+        raise InputError("--max-shard-size", f"`{given}` is no size", hint)
+    if digits == text.strip() and int(digits) < MIN_PLAIN_SIZE:
+        fact = f"`{given}` is a size of {digits} bytes"
+        raise InputError("--max-shard-size", fact, f"give a unit: {digits}GB, or {digits}B")
+    return int(digits) * unit
 
 
 def stated(options: MappingOptions) -> dict[str, object]:

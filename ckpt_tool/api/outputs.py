@@ -163,14 +163,16 @@ def _write(job: Job, path: str, shard_bytes: int | None, to: str | None) -> Writ
     return write_sharded(job, path, shard_bytes)
 
 
-def _check_values(plan: Plan, planned: Planned) -> None:
-    """Raises InputError where values are needed of a side that has none."""
+def _check_values(plan: Plan, planned: Planned, purpose: str = "to map") -> None:
+    """Raises InputError where values are needed of a side that has none; `purpose` says what the
+    source's are needed for.
+    """
     ops = (op for step in plan.steps for op in step.ops)
     needs_target = plan.kept or any(getattr(op, "needs_target", False) for op in ops)
     if needs_target and planned.target is not None:
         with_values(planned.target, "for the keys that are kept")
     if plan.steps:
-        with_values(planned.source, "to map")
+        with_values(planned.source, purpose)
 
 
 def refuse_address(path: str) -> None:
@@ -236,8 +238,8 @@ def verify(
 
     plan = planned.checked()
     with open_checkpoint(output) as written:
-        for side in (written, planned.source, *((planned.target,) if planned.target else ())):
-            with_values(side)
+        with_values(written)
+        _check_values(plan, planned, "to compare")
         with watch(written.catalog.nbytes) as on_progress:
             return verify_output(plan, planned.source, planned.target, written, on_progress)
 

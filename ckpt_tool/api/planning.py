@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.api.remarks.long_names import check_names
-from ckpt_tool.api.rule_files import read_rules
+from ckpt_tool.api.rule_files import check_numbers, read_rules
 from ckpt_tool.api.sides import (
     label_of,
     open_source,
@@ -126,6 +126,7 @@ def plan_checkpoint(
             refuse_rivals(opened_source)
             refuse_rivals(opened_target)
             plan = draft_open(opened_source, opened_target, rules, options)
+            check_numbers(rules, options)
         except RuleError as error:
             from ckpt_tool.mapping.plan import Draft
 

@@ -37,6 +37,15 @@ def read_rules(options: MappingOptions) -> RuleSet | None:
     return join_rule_sets(rules, inline) if inline else rules
 
 
+def check_numbers(rules: RuleSet | None, options: MappingOptions) -> None:
+    """Raises InputError for numbers of parameters where there are no rules that could name them."""
+    if rules is None and options.params:
+        name = next(iter(options.params))
+        raise InputError(
+            "--set", f"gives `{name}` a number, and there are no rules", "leave it out"
+        )
+
+
 def read_named(options: MappingOptions) -> RuleSet:
     """The keys that `options` name besides another way of mapping than rules, as a set without
     rules. Raises RuleError.

@@ -31,7 +31,7 @@ from ckpt_tool.cli.output import (
 )
 from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.completing import rule_files, state_dicts
-from ckpt_tool.errors import RuleError
+from ckpt_tool.errors import InputError, RuleError
 
 if TYPE_CHECKING:
     from ckpt_tool.api import Checked, WayOn
@@ -95,6 +95,8 @@ def check(
     from ckpt_tool import api
 
     options = mapping_options([rules], params=params)
+    if output and not invert:
+        raise InputError("--output", "is for the inverse", "add --invert, or leave it out")
     if invert:
         inverse = api.invert(source, target, options)  # imports a factory, whose code is read too
         inputs = api.files_read([source, target], api.read_rules(options)) if output else []

@@ -189,14 +189,13 @@ def map_(
         words = (
             *_output_words(output, shards, kind, in_place, force),
             *_writing_words(checksum, jobs),
-            *_form_words(form, optimizer_order),
         )
         written, onwards = None, api.WayOn()
         try:
             if planned.plan and in_place:
                 written = api.rename(planned, form)
             elif planned.plan:
-                size = size_of(shards)
+                size = api.size_of(shards)
                 total = api.expected_bytes(planned, form, output)
                 with Progress(total, is_shown and not (team and team.rank)) as progress:
                     written = api.write(
@@ -204,8 +203,12 @@ def map_(
                     )
             else:
                 with working(is_shown, "looking for the next step"):
+                    form, more = api.asked_again(planned, form, output, bool(kind or shards))
+                    words = *words, *_form_words(form, optimizer_order)
                     onwards = api.way_on(planned, options, "map", *words)
+                    planned = replace(planned, problems=(*planned.problems, *more))
         except RuleError as error:  # of what is beside the weights
+            words = *words, *_form_words(form, optimizer_order)
             onwards = api.way_on_from(planned, options, error, *words)
             planned = replace(planned, plan=None, problems=error.problems)
         if team and not team.is_leader:
@@ -265,28 +268,3 @@ def _form_words(form: "Form", optimizer_order: str | None) -> list[str]:
     words += [word for name in form.also for word in ("--also", name)]
     words += [word for pattern in form.fresh_optimizer for word in ("--fresh-optimizer", pattern)]
     return words + (["--optimizer-order", optimizer_order] if optimizer_order else [])
-
-
-UNITS = {
-    "": 1,
-    "B": 1,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-    "KIB": 1 << 10,
-    "MIB": 1 << 20,
-    "GIB": 1 << 30,
-    "TIB": 1 << 40,
-}
-
-
-def size_of(text: str | None) -> int | None:
-    """Bytes of `5GB` or `512MiB`; None for nothing."""
-    if text is None:
-        return None
-    digits = text.rstrip("BbKkMmGgTtIi ")
-    unit = UNITS.get(text[len(digits) :].strip().upper())
-    if not digits.isdecimal() or len(digits) > 18 or unit is None or not int(digits):
-        raise InputError("--max-shard-size", f"`{text}` is no size", "give 5GB, 500MB or 512MiB")
-    return int(digits) * unit

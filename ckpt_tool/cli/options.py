@@ -1,6 +1,6 @@
 """Arguments and options that several commands share, and what they mean."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from inspect import Parameter, Signature, signature
 from typing import TYPE_CHECKING, Annotated
@@ -216,7 +216,7 @@ def mapping_options(
         tuple(drop or ()),
         tuple(keep or ()),
         by.value if by else None,
-        dict(_setting(text) for text in params or ()),
+        _settings(params or ()),
         dtype_policy(dtype or "strict"),
         force_order,
         expect,
@@ -244,6 +244,16 @@ def takes_mapping_options(command: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     run.__doc__ = command.__doc__
     return run
+
+
+def _settings(texts: Sequence[str]) -> dict[str, int]:
+    """The numbers by their names. Raises InputError for a name that is given two numbers."""
+    numbers: dict[str, int] = {}
+    for name, number in map(_setting, texts):
+        if numbers.setdefault(name, number) != number:
+            fact = f"`{name}` is given twice: {numbers[name]} and {number}"
+            raise InputError("--set", fact, "give one of them")
+    return numbers
 
 
 def _setting(text: str) -> tuple[str, int]:

@@ -31,7 +31,7 @@ from ckpt_tool.cli.output import (
 from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.page import Html, write_page
 from ckpt_tool.cli.parts.progress import working
-from ckpt_tool.errors import RuleError
+from ckpt_tool.errors import InputError, RuleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,12 +79,10 @@ def plan(
         closing_text,
         plan_json,
         plan_names,
-        unknown_key,
-        why_text,
     )
 
     style = style_of(color, verbose)
-    check_table_format(format_)
+    _check_format(format_, bool(why))
     is_shown = not (quiet or json)
     with working(is_shown) as done, api.plan_checkpoint(source, target, options) as planned:
         done()
@@ -120,16 +118,22 @@ def plan(
             )
             show_result(to_json(report | {"next": onwards.command}))
         elif planned.plan is None:
+            _show_whys(why or (), planned)
             print_note(refusal_text(planned, onwards, note_style_of(color, verbose)))
         elif why:
-            for key in why:
-                lines = why_text(planned.plan, key)
-                if not lines:
-                    raise unknown_key(planned.plan.source, planned.plan.target, key)
-                show_report("\n".join(lines))
+            _show_whys(why, planned)
         elif not quiet:
             _show(planned.plan, names, format_, style)
         raise typer.Exit(NO if planned.plan is None else YES)
+
+
+def _check_format(name: str, is_asked: bool) -> None:
+    """Raises InputError for a table that there is not, or of which nothing would be printed."""
+    if is_asked and name != "table":
+        raise InputError(
+            "--format", "is for the whole plan, not for --why", "leave one of them out"
+        )
+    check_table_format(name)
 
 
 def _check_asked(keys: "Iterable[str]", planned: "Planned") -> None:
@@ -140,6 +144,22 @@ def _check_asked(keys: "Iterable[str]", planned: "Planned") -> None:
     for key in keys:
         if target is not None and key not in source and key not in target:
             raise unknown_key(source, target, key)
+
+
+def _show_whys(keys: "Iterable[str]", planned: "Planned") -> None:
+    """Prints what becomes of keys, or what would but for the problems. Raises InputError for one
+    that neither side has.
+    """
+    from ckpt_tool.report.plan import unknown_key, why_text
+
+    draft = None if planned.plan else planned.draft
+    plan = draft.plan if draft else planned.plan
+    for key in keys:
+        lines = why_text(plan, key, draft) if plan else []
+        if lines:
+            show_report("\n".join(lines))
+        elif planned.plan:
+            raise unknown_key(planned.plan.source, planned.plan.target, key)
 
 
 def _show(plan: "Plan", names: "PlanNames", name: str, style: "Style") -> None:

@@ -1,8 +1,11 @@
 """How the keys of two catalogs relate before any rule says so: by a prefix, or by position."""
 
+from itertools import islice
+
 from ckpt_tool.tensors import Catalog
 
-MAX_TRIED = 8
+MAX_TRIED, MAX_EQUAL = 8, 32
+"""Pairs of keys that suggest a prefix, and prefixes that are compared with the best one."""
 
 
 def prefix_rule(source: Catalog, target: Catalog) -> tuple[str, int] | None:
@@ -20,6 +23,35 @@ def prefix_rule(source: Catalog, target: Catalog) -> tuple[str, int] | None:
         ):
             best = (f"{strip}** -> {add}**", count)
     return best
+
+
+def prefix_rules(source: Catalog, target: Catalog) -> tuple[tuple[str, ...], int]:
+    """The rules, each of one prefix for another, after which most keys pair, with their number;
+    several where they pair as many. None when none helps.
+    """
+    best = prefix_rule(source, target)
+    if best is None:
+        return (), 0
+    rule, count = best
+    strip, add = (side.removesuffix("**") for side in rule.split(" -> "))
+    tail = next(key for key in source if _fits(key, strip, add, source, target))[len(strip) :]
+    others = [
+        *((other, add) for other in _before(tail, source) if other != strip),
+        *((strip, other) for other in _before(tail, target) if other != add),
+    ]
+    equal = (
+        (other, new)
+        for other, new in others
+        if sum(_fits(key, other, new, source, target) for key in source) == count
+    )
+    found = (f"{other}** -> {new}**" for other, new in islice(equal, MAX_TRIED))
+    return tuple(sorted((rule, *found))), count
+
+
+def _before(tail: str, catalog: Catalog) -> list[str]:
+    """What stands before a name that several keys end with."""
+    found = (key[: -len(tail)] for key in catalog if key.endswith(tail))
+    return [prefix for prefix in found if not prefix or prefix.endswith(".")][:MAX_EQUAL]
 
 
 def _fits(key: str, strip: str, add: str, source: Catalog, target: Catalog) -> bool:

@@ -16,6 +16,7 @@ from ckpt_tool.api import (
     form_of,
     open_side,
     plan_checkpoint,
+    size_of,
     with_next,
     write,
 )
@@ -163,7 +164,7 @@ class PlanReport(Plan):
         *,
         force: bool = False,
         checksum: bool = False,
-        max_shard_size: int | None = None,
+        max_shard_size: int | str | None = None,
         to: Format | None = None,
         whole: bool = False,
         only_weights: bool = False,
@@ -171,8 +172,8 @@ class PlanReport(Plan):
         fresh_optimizer: str | Sequence[str] = (),
         optimizer_order: Given | None = None,
     ) -> MapReport:
-        """Writes what it says, complete or not at all: a file, or with `max_shard_size` (bytes) a
-        folder of safetensors files and an index; `to="dcp"` a folder for
+        """Writes what it says, complete or not at all: a file, or with `max_shard_size` (bytes, or
+        `"5GB"`) a folder of safetensors files and an index; `to="dcp"` a folder for
         torch.distributed.checkpoint.
 
         `force` replaces what is there, `checksum` asks for the SHA-256 of what is written; `whole`,
@@ -186,10 +187,11 @@ class PlanReport(Plan):
         MapReport('out.safetensors', 1 tensor, ... B)
         """
         form = form_of(whole, only_weights, also, fresh_optimizer, optimizer_order)
+        size = size_of(max_shard_size)
         with plan_checkpoint(*self.sides, self.options) as planned:
             _check_same(self.source, planned.source.catalog, planned.source.path)
             _check_target(self, planned)
-            written = write(planned, output, force, checksum, max_shard_size, to=to, form=form)
+            written = write(planned, output, force, checksum, size, to=to, form=form)
             return _reported(written, planned)
 
 
@@ -243,9 +245,9 @@ def plan(
 
 @speaks_python
 def map(
-    source: Given | None,
-    target: Given | None,
-    output: str | os.PathLike[str],
+    source: Given | None = None,
+    target: Given | None = None,
+    output: str | os.PathLike[str] | None = None,
     *,
     rules: str | os.PathLike[str] | Sequence[str] = (),
     by: Method | None = None,
@@ -258,7 +260,7 @@ def map(
     min_confidence: float | None = None,
     force: bool = False,
     checksum: bool = False,
-    max_shard_size: int | None = None,
+    max_shard_size: int | str | None = None,
     to: Format | None = None,
     whole: bool = False,
     only_weights: bool = False,
@@ -269,9 +271,10 @@ def map(
     """Maps a source onto a target's keys and writes the result, complete or not at all.
 
     The arguments of the mapping are those of `plan`. `output` ends in .safetensors, .pth, .pt,
-    .bin, .ckpt or .pkl, or `to` gives the format. With `max_shard_size` (bytes) it is a folder;
-    with "dcp", one that torch.distributed.checkpoint loads. `force` replaces an existing output,
-    `checksum` asks for the SHA-256 of the new one.
+    .bin, .ckpt or .pkl, or `to` gives the format. With `max_shard_size` (bytes, or `"5GB"`) it is a
+    folder; with "dcp", one that torch.distributed.checkpoint loads. A rule file may name the
+    source, the target and the output. `force` replaces an existing output, `checksum` asks for the
+    SHA-256 of the new one.
 
     Without a target, or with a training checkpoint as the target, a training checkpoint is written
     as a whole: the weights mapped, everything else unchanged. `whole` asks for that with any
@@ -293,9 +296,10 @@ def map(
     """
     options = options_from(rules, drop, keep, by, partial, expect, dtypes, params, min_confidence)
     form = form_of(whole, only_weights, also, fresh_optimizer, optimizer_order)
+    size = size_of(max_shard_size)
     with plan_checkpoint(source, target, options) as planned:
         _checked(planned, options)
-        written = write(planned, output, force, checksum, max_shard_size, to=to, form=form)
+        written = write(planned, output, force, checksum, size, to=to, form=form)
         return _reported(written, planned)
 
 

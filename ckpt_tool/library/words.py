@@ -46,6 +46,10 @@ _WORDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
 """Options as they stand in texts, and what is said for them; the first that fits."""
 
 
+SHORT = {"-e": "rules", "-o": "output"}
+"""Options of one letter that an error may be about."""
+
+
 def in_python(text: str) -> str:
     """The text with keyword arguments where it names options.
 
@@ -87,7 +91,7 @@ def _translate(error: CkptError) -> None:
         error.problems = tuple([_in_python(problem) for problem in error.problems])
         error.args = (error.problems,)
     elif isinstance(error, InputError):
-        error.path = "rules" if error.path == "-e" else in_python(error.path)
+        error.path = SHORT.get(error.path) or in_python(error.path)
         error.fact = in_python(error.fact)
         error.hint = None if error.hint is None else in_python(error.hint)
         error.args = (error.path, error.fact, error.hint, error.place)

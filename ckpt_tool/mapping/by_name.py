@@ -11,7 +11,7 @@ from ckpt_tool.errors import Problem, RuleError
 from ckpt_tool.frozen import frozen
 from ckpt_tool.keys import fold
 from ckpt_tool.keys.prefix import Prefix, unique_prefix
-from ckpt_tool.keys.relations import prefix_rule
+from ckpt_tool.keys.relations import prefix_rules
 from ckpt_tool.mapping.accounting.account import NOTHING_NAMED, Pairing, account, without_named
 from ckpt_tool.mapping.accounting.coverage import tally_of
 from ckpt_tool.mapping.accounting.dtypes import DTypePolicy
@@ -46,7 +46,8 @@ def plan_by_name(
     pairs, mismatches = _pairs(naming, open_source, open_target)
     if not pairs:
         raise RuleError(
-            [nothing_pairs(source, target)], tally_of((), open_target, keys_of(open_source), target)
+            [nothing_pairs(open_source, open_target)],
+            tally_of((), open_target, keys_of(open_source), target),
         )
     steps, tied = _steps(pairs, open_target)
     heads = _Heads(mismatches, open_source, open_target)
@@ -224,15 +225,21 @@ def nothing_pairs(source: Catalog, target: Catalog) -> Problem:
     """The problem that no key of the source is a key of the target, with a rule to try where a
     prefix explains it.
     """
-    rule = prefix_rule(source, target)
-    notes = [_prefix_remedy(*rule)] if rule else list(_first_keys(source, target))
+    rules, count = prefix_rules(source, target)
+    notes = [_prefix_remedy(rules, count)] if rules else list(_first_keys(source, target))
     message = "no key of the source is a key of the target with the same shape"
     return Problem("nothing-pairs", message, None, tuple(notes))
 
 
-def _prefix_remedy(rule: str, count: int) -> str:
-    pairing = f"all {count} keys that pair do" if count > 1 else "the one key that pairs does"
-    return f"{pairing} so after -e '{rule}'"
+def _prefix_remedy(rules: Sequence[str], count: int) -> str:
+    """What pairs keys, for a person to choose where several prefixes do as well."""
+    first, *others = (f"-e '{rule}'" for rule in rules)
+    pairs = f"pairs {counted(count, 'key')}"
+    return (
+        f"{first} {pairs}; so does {', and so does '.join(others)}"
+        if others
+        else f"{first} {pairs}"
+    )
 
 
 def _first_keys(source: Catalog, target: Catalog) -> Iterator[str]:

@@ -95,6 +95,16 @@ def resolve_params(
     return numbers, [*problems, *_unknown(rules, params)]
 
 
+def known_numbers(
+    rules: RuleSet, params: Mapping[str, int]
+) -> tuple[dict[str, int], list[Problem]]:
+    """The numbers that need no checkpoint: those that are given, defaults, formulas of both; and
+    what is wrong with them.
+    """
+    numbers, problems = resolve_params(rules, params, {}, Catalog(()))
+    return numbers, [problem for problem in problems if problem.code != "unset-param"]
+
+
 def _unknown(rules: RuleSet, given: Iterable[str]) -> Iterator[Problem]:
     """A problem for each name that is given a number and that the rules don't declare."""
     declared = [param.name for param in rules.params]
@@ -203,8 +213,8 @@ Part = TypeVar("Part", Rule, Selector)
 
 
 def bind_params(rules: RuleSet, numbers: Mapping[str, int]) -> RuleSet:
-    """The rules with their parameters replaced by numbers, in patterns and in ops. Raises
-    RuleError.
+    """The rules with their parameters replaced by numbers, in patterns and in ops; those without a
+    number stay. Raises RuleError.
     """
     if not rules.params:
         return rules
@@ -257,7 +267,8 @@ def _bind_side(side: RuleSide, numbers: Mapping[str, int]) -> RuleSide:
 
 
 def _bind_op(op: Op, numbers: Mapping[str, int]) -> Op:
-    return op.bind(numbers) if op.parameters() else op
+    names = op.parameters()
+    return op.bind(numbers) if names and names <= numbers.keys() else op
 
 
 def _bind_selector(selector: Selector, numbers: Mapping[str, int]) -> Selector:

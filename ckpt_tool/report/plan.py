@@ -1,12 +1,12 @@
 """A plan as people and machines read it, and what one key has to do with it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
 from ckpt_tool.errors import InputError, Problem, Tally
 from ckpt_tool.frozen import frozen
 from ckpt_tool.keys import nearest
-from ckpt_tool.mapping.plan import Plan, Step, step_forms
+from ckpt_tool.mapping.plan import Draft, Plan, Step, step_forms
 from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.ops import ops_argument
 from ckpt_tool.ops.fits import Fit
@@ -125,11 +125,15 @@ def _patterns(keys: Sequence[str], catalog: Catalog | None, style: Style) -> str
     return "  ".join(pattern_shown(one.pattern) for one in shown) + more
 
 
-def why_text(plan: Plan, key: str, style: Style = PLAIN) -> list[str]:
-    """What becomes of a key, of either side; no lines for a key that neither side has."""
+def why_text(plan: Plan, key: str, draft: Draft | None = None) -> list[str]:
+    """What becomes of a key, of either side; no lines for a key that neither side has. For a plan
+    that was refused, `draft` has the keys of which nobody has decided.
+    """
     lines = []
-    if plan.target is not None and key in plan.target:
-        lines.append(_why_target(plan, key))
+    if draft and key in draft.fresh and plan.target is not None:
+        lines.append(f"target {_described(plan.target[key])} is neither mapped nor kept")
+    elif plan.target is not None and key in plan.target:
+        lines += _why_target(plan, key)
     for step in plan.steps:
         if key in step.inputs:
             lines.append(
@@ -137,21 +141,24 @@ def why_text(plan: Plan, key: str, style: Style = PLAIN) -> list[str]:
                 f"{', '.join(map(pattern_shown, step.outputs))}{_because(step)}"
             )
     if key in plan.dropped:
-        lines.append(f"source {_described(plan.source[key])} is dropped")
+        is_open = draft is not None and key in draft.left
+        source = _described(plan.source[key]) if key in plan.source else pattern_shown(key)
+        lines.append(f"source {source} is {'neither mapped nor ' if is_open else ''}dropped")
     return lines
 
 
-def _why_target(plan: Plan, key: str) -> str:
+def _why_target(plan: Plan, key: str) -> Iterator[str]:
+    """A line for each step that makes a key; only a plan that was refused may have several."""
     assert plan.target is not None
     described = f"target {_described(plan.target[key])}"
-    if key not in plan.producers:
-        return f"{described} keeps its own value"
-    step, _ = plan.producers[key]
-    ops = f": {ops_text(step.ops)}" if step.ops else ""
-    ops += _taken_for(step, plan.source)
-    return (
-        f"{described} comes from {' + '.join(map(pattern_shown, step.inputs))}{ops}{_because(step)}"
-    )
+    steps = [step for step in plan.steps if key in step.outputs]
+    if not steps:
+        yield f"{described} keeps its own value"
+    for step in steps:
+        ops = f": {ops_text(step.ops)}" if step.ops else ""
+        ops += _taken_for(step, plan.source)
+        made_of = " + ".join(map(pattern_shown, step.inputs))
+        yield f"{described} comes from {made_of}{ops}{_because(step)}"
 
 
 def _taken_for(step: Step, source: Catalog) -> str:

@@ -36,6 +36,10 @@ SAFE = {
     "an old head": ([*BODY, "fc.weight 9x8", "fc.bias 9"], BODY),
     "an end of several modules": ([*BODY, "conv_end.weight 9x8x1x1", "bn_end.weight 9", "bn_end.bias 9"], BODY),
     "an old head and a new one": ([*BODY, "fc.weight 9x8", "fc.bias 9"], [*BODY, "cls.0.weight 16x8", "cls.2.weight 5x16"]),
+    "a square matrix beside what embeds times": (
+        ["time_embed.0.weight 8x4", "time_embed.2.weight 8x8", *BODY],
+        ["time_embed.0.weight 8x4", "time_embed.2.weight 8x8", *BODY, "to_out.weight 8x8", "to_in.weight 8x4"],
+    ),
     "another head under one name": ([*BODY, "fc.weight 9x8", "fc.bias 9"], [*BODY, "fc.weight 5x8", "fc.bias 5"]),
     "counters that old files lack": (BODY, [*BODY, "a.bn.num_batches_tracked - I64"]),
     "counters that a target lacks": ([*BODY, "a.bn.num_batches_tracked - I64"], BODY),

@@ -20,6 +20,7 @@ def folder(tmp_path):
     whole = (tmp_path / "good.pth").read_bytes()
     (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.pth").write_text("import antigravity\n")
+    (tmp_path / "sound.yaml").write_text("rules: [a.* -> b.*]\n")
     return tmp_path
 
 
@@ -47,6 +48,10 @@ BAD = [
     ("map good.pth good.pth --rules missing.yaml -o out.pth", "missing.yaml: no such file"),
     ("map good.pth good.pth -o out.pth --dtype F33", "--dtype: `F33` is neither"),
     ("map good.pth good.pth -o out.pth --set a", "--set: `a` is not NAME=NUMBER"),
+    ("map good.pth good.pth -o out.pth --set a=1", "--set: gives `a` a number, and there are no rules; leave it out"),
+    ("plan good.pth -e a.*->b.* --set a=1 --set a=2", "--set: `a` is given twice: 1 and 2; give one of them"),
+    ("plan good.pth good.pth --why a.weight --format csv", "--format: is for the whole plan, not for --why"),
+    ("check sound.yaml -o new.yaml", "--output: is for the inverse; add --invert, or leave it out"),
     ("plan good.pth good.pth --why b.weight", "--why: `b.weight` is a key of neither side; nearest key: a.weight"),
     ("map good.pth nowhere.mod:f -o out.pth", "nowhere.mod:f: can't be imported"),
 ]
@@ -173,6 +178,25 @@ def test_why_names_a_misspelt_key_where_the_plan_is_refused_too(tmp_path):
     assert ckpt("plan", "a.pth", "b.pth", "--why", "trunk.weight", cwd=tmp_path).status == 1
 
 
+def test_why_tells_what_becomes_of_a_key_though_the_plan_is_refused(tmp_path):
+    torch.save({"a.w": torch.ones(2), "b.w": torch.ones(3), "old.w": torch.ones(7)}, tmp_path / "a.pth")
+    torch.save({"a.w": torch.ones(2), "c.w": torch.ones(3), "new.w": torch.ones(5)}, tmp_path / "b.pth")
+    words = ["plan", "a.pth", "b.pth", "-e", "a.* -> a.*", "-e", "b.* -> c.*", *(word for key in ("a.w", "c.w", "old.w", "new.w") for word in ("--why", key))]
+    ran = ckpt(*words, cwd=tmp_path)
+    assert (ran.status, "error[unmapped-source]" in ran.err, "error[unmapped-target]" in ran.err) == (1, True, True)
+    assert ran.out.splitlines() == [
+        "target a.w (F32 2) comes from a.w, by -e:1 `a.* -> a.*`",
+        "source a.w (F32 2) goes to a.w, by -e:1 `a.* -> a.*`",
+        "target c.w (F32 3) comes from b.w, by -e:2 `b.* -> c.*`",
+        "source old.w (F32 7) is neither mapped nor dropped",
+        "target new.w (F32 5) is neither mapped nor kept",
+    ]
+    assert ckpt(*words, "--drop", "old.*", "--keep", "new.*", cwd=tmp_path).out.splitlines()[3:] == [
+        "source old.w (F32 7) is dropped",
+        "target new.w (F32 5) keeps its own value",
+    ]
+
+
 RULES_GO = "`plan`, `map` and `verify` take rules with `--rules r.yaml`"
 RULES_COME_FIRST = "is a checkpoint, not a rule file; `ckpt check` takes the rules first, then checkpoints; other commands take --rules"
 
@@ -229,6 +253,13 @@ def test_what_is_not_there_is_told_what_is_alike(tmp_path, line, said):
     ran = ckpt(*shlex.split(line), cwd=tmp_path)
     assert ran.status == (1 if "-e det.yaml" in line else 2)
     assert ran.err.splitlines()[-1].endswith(said)
+
+
+def test_only_types_are_offered_that_torch_casts_to(folder):
+    ran = ckpt("map", "good.pth", "-e", "** -> **", "--dtype", "F33", "-o", "out.pth", cwd=folder)
+    offered = ran.err.partition("(")[2].partition(")")[0].split()
+    for number, name in enumerate(offered):
+        assert ckpt("map", "good.pth", "-e", "** -> **", "--dtype", name, "-o", f"out{number}.pth", cwd=folder).status == 0, name
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "torch.bfloat16", "bf16", "BF16"])

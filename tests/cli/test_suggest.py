@@ -206,6 +206,38 @@ def test_the_library_does_the_same(files):
         assert len(written.catalog) == 4
 
 
+def halves(which, rename="enc."):
+    """A network, and a copy of which some tensors are halves, under other names."""
+    torch.manual_seed(0)
+    whole = {f"enc.{i}.{n}.weight": torch.randn(8, 8) for i in range(4) for n in ("q", "up")} | {"head.weight": torch.randn(10, 8)}
+    return whole, {key.replace("enc.", rename): value.half() if which in key else value for key, value in whole.items()}
+
+
+@pytest.mark.parametrize("which", ["q", ""])
+@pytest.mark.parametrize("rename", ["enc.", "trunk.layer."])
+@pytest.mark.parametrize("more", [[], ["--partial"]])
+def test_a_type_alone_leaves_no_pair_of_an_alignment_fresh(tmp_path, which, rename, more):
+    whole, other = halves(which, rename)
+    torch.save(whole, tmp_path / "a.pth")
+    torch.save(other, tmp_path / "b.pth")
+    words = ["map", "a.pth", "b.pth", "--by", "auto"]
+    ran = ckpt(*words, *more, "-o", "out.pth", cwd=tmp_path)
+    assert (ran.status, (tmp_path / "out.pth").exists()) == (1, False)
+    codes = [line.partition(":")[0] for line in ran.err.splitlines() if line.startswith("error")]
+    assert codes == ["error[dtype]"]
+    assert ran.err.rstrip().splitlines()[-1] == " ".join(["next: ckpt", *words, "--dtype target", *more, "-o out.pth"])
+    assert ckpt(*words, "--dtype", "target", *more, "-o", "out.pth", cwd=tmp_path).status == 0
+    assert all(torch.equal(value, other[key]) for key, value in torch.load(tmp_path / "out.pth").items())
+
+
+def test_a_type_is_said_beside_what_an_alignment_leaves(tmp_path):
+    whole, other = halves("")
+    torch.save({**whole, "extra.weight": torch.ones(5, 5)}, tmp_path / "a.pth")
+    torch.save(other, tmp_path / "b.pth")
+    ran = ckpt("plan", "a.pth", "b.pth", "--by", "auto", "--json", cwd=tmp_path)
+    assert [problem["code"] for problem in json.loads(ran.out)["problems"]] == ["dtype", "unmapped-source"]
+
+
 def test_load_into_by_auto(files):
     class Net(torch.nn.Module):
         def __init__(self):

@@ -125,3 +125,16 @@ def test_keys_that_both_sides_have_are_mapped_by_a_last_rule(tmp_path):
         assert (ran.status, f"= a last `-e '** -> **'` {said}" in ran.err) == (1, True), ran.err
         assert "nearest key" not in ran.err
         assert ckpt("map", *words[:-2], "-e", "** -> **", "-o", f"{len(target)}.pth", cwd=tmp_path).status == 0
+
+
+def test_a_key_list_is_target_enough_where_nothing_of_it_is_kept(tmp_path):
+    torch.save({"a.w": torch.randn(2, 3), "b.w": torch.randn(4)}, tmp_path / "in.pth")
+    (tmp_path / "all.keys").write_text(ckpt("show", "--keys", "in.pth", cwd=tmp_path).out)
+    (tmp_path / "more.keys").write_text((tmp_path / "all.keys").read_text() + "c.w\tF32\t2\n")
+    assert ckpt("map", "in.pth", "all.keys", "-o", "out.pth", cwd=tmp_path).status == 0
+    assert ckpt("verify", "out.pth", "in.pth", "all.keys", cwd=tmp_path).status == 0
+    ran = ckpt("verify", "out.pth", "in.pth", "more.keys", "--keep", "c.w", cwd=tmp_path)
+    assert (ran.status, ran.err) == (2, "error: more.keys: is a key list: it has no values for the keys that are kept; give a checkpoint\n")
+    for words in (["out.pth", "all.keys", "in.pth"], ["all.keys", "in.pth", "in.pth"]):
+        ran = ckpt("verify", *words, cwd=tmp_path)
+        assert (ran.status, ran.err) == (2, "error: all.keys: is a key list: it has no values to compare; give a checkpoint\n")

@@ -105,6 +105,12 @@ def test_what_is_left_of_a_source_alone_is_said_already(networks):
     assert proposed(ckpt("plan", "one.pth", "-e", "0.wieght -> x", cwd=networks)) == "show one.pth"
 
 
+@pytest.mark.parametrize("words", [["-e", "0.weight -> x", "-e", "0.bias -> x"], ["-e", "** -> **", "--dtype", "F4"], ["-e", "** -> **: {cast: F4}"], ["-e", "** -> **", "--expect", "9"]])
+def test_no_look_is_proposed_where_it_shows_no_more(networks, words):
+    ran = ckpt("plan", "one.pth", *words, cwd=networks)
+    assert (ran.status, proposed(ran)) == (1, None), ran.err
+
+
 @pytest.mark.parametrize("line", ["diff one.pth below.pth", "diff one.pth below.pth --renames", "mappings one.pth below.pth"])
 def test_what_looks_goes_on_to_a_map_that_was_tried(networks, line):
     ran = ckpt(*line.split(), cwd=networks)
@@ -149,6 +155,58 @@ def test_rules_that_fit_neither_way_say_nothing_of_the_sides(networks):
     assert "swapped" not in ckpt("check", "rules.yaml", "below.pth", "one.pth", cwd=networks).err
     (networks / "rules.yaml").write_text('rules: ["** -> **"]\n')  # fits both ways as badly
     assert "swapped" not in ckpt("check", "rules.yaml", "below.pth", "one.pth", cwd=networks).err
+
+
+@pytest.mark.parametrize("more", [{"extra.weight": torch.ones(5, 5)}, {"fc.weight": torch.ones(10, 3), "fc.bias": torch.ones(10)}])
+def test_what_a_catch_all_leaves_of_a_larger_source_is_dropped(networks, more):
+    one = torch.load(networks / "one.pth")
+    torch.save({**one, **more}, networks / "larger.pth")
+    pattern = "extra.weight" if "extra.weight" in more else "fc.*"
+    for line in ("plan larger.pth one.pth -e '** -> **'", "map larger.pth one.pth -e '** -> **' -o out.pth"):
+        ran = ckpt(*shlex.split(line), cwd=networks)
+        assert ran.status == 1
+        assert "swapped" not in ran.err
+        words = shlex.split(line)
+        assert shlex.split(proposed(ran)) == [*words[:5], "--drop", pattern, *words[5:]]
+        assert ckpt(*shlex.split(proposed(ran)), cwd=networks).status == 0
+    assert is_right(networks / "out.pth", one)
+
+
+def test_rules_that_name_what_the_target_lacks_are_never_cured_by_dropping_its_counterpart(networks):
+    torch.save({f"net.{key}": value for key, value in torch.load(networks / "one.pth").items()}, networks / "net.pth")
+    ran = ckpt("plan", "one.pth", "net.pth", "-e", "0.weight -> net.0.wieght", "-e", "0.bias -> net.0.bias", cwd=networks)
+    assert ran.status == 1
+    assert "--drop" not in (proposed(ran) or "")
+
+
+def test_a_draft_for_a_shallower_target_leads_to_its_own_comments(tmp_path):
+    deep = {f"layers.{i}.{name}.weight": torch.rand(4, 4) for i in range(4) for name in ("q", "up")} | {"head.weight": torch.rand(5, 4)}
+    torch.save(deep, tmp_path / "deep.pth")
+    torch.save({key: value for key, value in deep.items() if ".3." not in key}, tmp_path / "shallow.pth")
+    ckpt("suggest", "deep.pth", "shallow.pth", "-o", "r.yaml", cwd=tmp_path)
+    ran = ckpt("check", "r.yaml", "deep.pth", "shallow.pth", cwd=tmp_path)
+    assert (ran.status, proposed(ran)) == (1, None)
+    assert "swapped" not in ran.err
+    assert "hint: r.yaml leaves this to you: of its comments, uncomment what is right: line" in ran.err
+
+
+def test_a_draft_with_an_ambiguous_group_asks_for_a_pair_first(tmp_path):
+    torch.save({"enc.q.weight": torch.rand(8, 8), "enc.up.weight": torch.rand(8, 8), "head.weight": torch.rand(10, 8), "old.weight": torch.rand(3, 3, 3)}, tmp_path / "a.pth")
+    torch.save({"x.a.weight": torch.rand(8, 8), "x.z.weight": torch.rand(8, 8), "head.weight": torch.rand(10, 8), "new.weight": torch.rand(9, 9, 9)}, tmp_path / "b.pth")
+    ckpt("suggest", "a.pth", "b.pth", "-o", "r.yaml", cwd=tmp_path)
+    lines = (tmp_path / "r.yaml").read_text().splitlines()
+    number = next(at for at, line in enumerate(lines, 1) if "# ambiguous:" in line)
+    for words in (["check", "r.yaml", "a.pth", "b.pth"], ["map", "a.pth", "b.pth", "-r", "r.yaml", "-o", "out.pth"]):
+        said = f"hint: r.yaml leaves this to you: draft it again with the pairs that you know: line {number} (`--hint 'enc.q.weight -> x.a.weight'`); else, of its comments, uncomment"
+        assert said in ckpt(*words, cwd=tmp_path).err
+
+
+@pytest.mark.parametrize("by", [[], ["--by", "position"], ["--by", "auto"]])
+@pytest.mark.parametrize(("option", "message"), [("--keep", "every key of the target is kept"), ("--drop", "every key of the source is dropped")])
+def test_a_pattern_that_names_everything_leaves_nothing_to_map(networks, option, message, by):
+    ran = ckpt("map", "one.pth", "one.pth", option, "**", *by, "-o", "out.pth", cwd=networks)
+    assert (ran.status, proposed(ran), (networks / "out.pth").exists()) == (1, None, False)
+    assert f"error[nothing-pairs]: {message}: nothing is left to be mapped" in ran.err
 
 
 @pytest.mark.parametrize("options", [[], ["--by", "auto"], ["-e", "** -> a.**"]])

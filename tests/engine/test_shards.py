@@ -9,9 +9,10 @@ import torch
 from running import ckpt, in_shell
 from safetensors.torch import load_file, save_file
 
+import ckpt_tool
 from ckpt_tool import MappingOptions
 from ckpt_tool.api import map_checkpoint
-from ckpt_tool.cli.map import size_of
+from ckpt_tool.api.options import size_of
 from ckpt_tool.errors import FormatError, InputError, OutputError
 from ckpt_tool.formats import open_checkpoint
 
@@ -132,7 +133,7 @@ def test_more_files_than_may_be_open_are_an_error_that_says_so(many):
     assert sorted(path.name for path in many.iterdir()) == ["many", "printed"]
 
 
-@pytest.mark.parametrize(("text", "size"), [("5GB", 5 * 10**9), ("512MiB", 512 << 20), ("1000", 1000), ("2 kb", 2000)])
+@pytest.mark.parametrize(("text", "size"), [("5GB", 5 * 10**9), ("512MiB", 512 << 20), ("1000", 1000), ("2 kb", 2000), ("5B", 5), (5, 5), (None, None)])
 def test_sizes(text, size):
     assert size_of(text) == size
 
@@ -141,6 +142,21 @@ def test_sizes(text, size):
 def test_no_sizes(text):
     with pytest.raises(InputError, match="is no size"):
         size_of(text)
+
+
+@pytest.mark.parametrize("text", ["5", "999"])
+def test_a_size_of_a_few_bytes_lacks_its_unit(tmp_path, source, text):
+    with pytest.raises(InputError, match=r"is a size of \d+ bytes; give a unit: "):
+        size_of(text)
+    ran = ckpt("map", "in.safetensors", "-e", "** -> **", "-o", "out", "--max-shard-size", text, cwd=tmp_path)
+    assert (ran.status, (tmp_path / "out").exists()) == (2, False)
+
+
+def test_the_library_takes_the_sizes_of_the_command_line(tmp_path, source):
+    report = ckpt_tool.map(str(tmp_path / "in.safetensors"), output=tmp_path / "out", rules="** -> **", max_shard_size="1KB")
+    assert len(report.shards) == 3
+    with pytest.raises(InputError, match="`max_shard_size=`: `many` is no size"):
+        ckpt_tool.map(str(tmp_path / "in.safetensors"), output=tmp_path / "new", rules="** -> **", max_shard_size="many")
 
 
 @pytest.mark.parametrize("output", ["model", "link", "model/.", "twins"])

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pickle
+import shlex
 import sys
 import types
 import zipfile
@@ -382,6 +383,10 @@ def test_an_averaged_model_keeps_the_prefix_of_all_its_keys(tmp_path):
     ran = ckpt("map", "run.pth", "-e", "module.** -> **", "--also", "#ema", "-o", "new.pth", cwd=tmp_path)
     assert (ran.status, "is an AveragedModel, whose keys begin with `module.`, and `a.w` would not" in ran.err) == (2, True)
     assert not (tmp_path / "new.pth").exists()
+    ran = ckpt("map", "run.pth", "-e", "module.** -> **", "-o", "bare.pth", cwd=tmp_path)
+    assert (ran.status, "--also" in ran.out) == (0, False)
+    assert "note: `ema` has the same keys, and keeps them; `ema` is an AveragedModel, whose keys begin with `module.`, and `a.w` would not" in ran.out
+    assert "--also '#ema' maps it, too" in ckpt("map", "run.pth", "-e", "module.** -> module.net.**", "-o", "net.pth", cwd=tmp_path).out
     assert ckpt("map", "run.pth", "-e", "module.** -> module.net.**", "--also", "#ema", "-o", "new.pth", cwd=tmp_path).status == 0
     assert list(torch.load(tmp_path / "new.pth")["ema"]) == ["n_averaged", "module.net.a.w", "module.net.b.w"]
 
@@ -481,3 +486,21 @@ def test_a_fresh_parameter_beside_several_groups_names_the_way_that_knows_its_gr
     ran = ckpt("map", "run.ckpt", "new.pth", "-e", "** -> body.**", "--keep", "cls.*", "--whole", "-o", "out.ckpt", cwd=tmp_path)
     assert ran.status == 2
     assert "nothing says in which of them `cls.weight` is, which is fresh; in Python `load_into(…).optimizer_state(saved, model, optimizer)` takes the optimizer that is to have it; or `--fresh-optimizer '**'` leaves its state behind" in ran.err
+
+
+def test_what_a_refused_map_asks_of_an_optimizer_is_in_its_next_command_where_it_can_be(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    torch.save({"model": {f"enc.{key}": value for key, value in model.state_dict().items()}, "optimizer": optimizer.state_dict()}, tmp_path / "run.pth")
+    torch.save({f"trunk.{key}": value for key, value in model.state_dict().items()}, tmp_path / "init.pth")
+    words = ["map", "run.pth", "init.pth", "-o", "new.pth", "--fresh-optimizer"]
+    ran = ckpt(*words, "nosuch", cwd=tmp_path)
+    assert (ran.status, ran.err) == (2, "error: --fresh-optimizer: is for whole training checkpoints, and this writes the weights alone; --whole writes all of it\n")
+    for pattern, is_known in (("nosuch", False), ("trunk.0.*", True)):
+        ran = ckpt(*words, pattern, "--whole", cwd=tmp_path)
+        assert (ran.status, f"`{pattern}` matches no parameter" in ran.err) == (1, not is_known)
+        onwards = shlex.split(ran.err.rstrip().splitlines()[-1].removeprefix("next: ckpt "))
+        assert ("--fresh-optimizer" in onwards) is is_known
+        assert ckpt(*onwards, "--force", cwd=tmp_path).status == 0

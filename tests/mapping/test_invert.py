@@ -130,6 +130,18 @@ def test_every_inverse_of_a_shipped_mapping_is_sound(path, tmp_path):
         assert any(each.why for each in turned.rules if each.text is None)
 
 
+def test_a_number_that_only_the_command_line_gives_stays_one(tmp_path):
+    text = "params: {n: ~}\nrules:\n  - h.{i}.** -> g.{i+n}.**\n"
+    turned = invert_rules(rules(tmp_path, text))
+    back = rules(tmp_path, turned.yaml)
+    assert (turned.rules[0].verdict, check_rules(back)) == ("exact", [])
+    steps = compile_plan(back, catalog("g.5.w 2"), params={"n": 2}).steps
+    assert [step.outputs for step in steps] == [("h.3.w",)]
+    (tmp_path / "m1.yaml").write_text(text)
+    ran = ckpt("check", "m1.yaml", "--invert", "--set", "n=2", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+
+
 GROUPED = ("rules:\n  - l.{q,k,v}.w -> l.qkv.w: {concat: 0}\n", catalog("l.q.w 8x4", "l.k.w 2x4", "l.v.w 2x4"))
 
 

@@ -8,7 +8,9 @@ from literals import catalog, facts, problems, rules
 from running import ckpt
 from safetensors.torch import load_file, save_file
 
+import ckpt_tool
 from ckpt_tool.errors import InputError, RuleError
+from ckpt_tool.mapping import check_rules
 from ckpt_tool.mapping.formulas import FormulaError, parse_formula
 from ckpt_tool.mapping.params import read_config, resolve_params
 
@@ -43,11 +45,65 @@ def test_formulas_of_numbers_above(tmp_path):
     assert resolved(tmp_path, text, config={"kv": 2}) == {"heads": 8, "groups": 2, "each": 4, "rows": 12}
 
 
+def test_numbers_without_rules_are_refused_and_lead_on_where_nothing_pairs(tmp_path):
+    torch.save({"a.w": torch.ones(2)}, tmp_path / "a.pth")
+    torch.save({"b.v": torch.ones(3)}, tmp_path / "b.pth")
+    ran = ckpt("plan", "a.pth", "a.pth", "--set", "n=1", cwd=tmp_path)
+    assert (ran.status, ran.err) == (2, "error: --set: gives `n` a number, and there are no rules; leave it out\n")
+    assert ckpt("plan", "a.pth", "b.pth", "--set", "n=1", cwd=tmp_path).status == 1
+    with pytest.raises(InputError, match="there are no rules"):
+        ckpt_tool.load_into(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2).state_dict(), params={"n": 1})
+
+
 def test_a_number_that_only_the_command_line_gives(tmp_path):
     text = "params: {n: ~}\nrules: [a -> b]\n"
     assert resolved(tmp_path, text, params={"n": 3}) == {"n": 3}
     (problem,) = problems(tmp_path, text, catalog("a 1"))
     assert (problem.message, problem.notes) == ("`n` has no number", ("give it by `--set n=…`",))
+
+
+NAMED_IN_TESTS = "params:\n  depth: {}\nrules:\n  - h.{{i}}.w -> blocks.{{depth-1-i}}.w\n  - head.* -> fc.*\ntests:\n  {}: {}\n"
+
+
+@pytest.mark.parametrize(
+    ("declared", "given", "found"),
+    [
+        ("{from: num_hidden_layers, default: 12}", {}, []),
+        ("{from: num_hidden_layers, default: 12}", {"depth": 6}, [("test", "`h.0.w` becomes `blocks.5.w`; the test wants `blocks.11.w`")]),
+        ("12", {}, []),
+        ("~", {"depth": 12}, []),
+        ("~", {}, [("unset-param", "`depth` has no number, and `tests:` need it")]),
+        ("{from: layers}", {}, [("unset-param", "`depth` has no number, and `tests:` need it")]),
+        ("{dim: [h.0.w, 0]}", {}, [("unset-param", "`depth` has no number, and `tests:` need it")]),
+        ("{from: layers}", {"dept": 12}, [("unknown-param", "`--set dept`: the rules declare no such parameter")]),
+        ("{value: a*3}", {"a": 4}, []),
+        ("{value: a*3}", {}, [("unset-param", "`depth` has no number, and `tests:` need it")]),
+    ],
+)
+def test_name_tests_take_the_numbers_that_are_known_without_a_checkpoint(tmp_path, declared, given, found):
+    text = NAMED_IN_TESTS.format(declared, "h.0.w", "blocks.11.w")
+    text = text.replace("params:\n", "params:\n  a: ~\n") if "a*3" in declared else text
+    assert [(each.code, each.message) for each in check_rules(rules(tmp_path, text), params=given)] == found
+    (tmp_path / "r.yaml").write_text(text)
+    words = [word for name, number in given.items() for word in ("--set", f"{name}={number}")]
+    ran = ckpt("check", "r.yaml", *words, cwd=tmp_path)
+    assert (ran.status, "internal error" in ran.err) == (bool(found), False)
+
+
+@pytest.mark.parametrize(
+    ("rule", "is_needed"), [("g.{i+n}.w -> h.{i}.w", True), ("g.{j=0..n-1}.w -> h.{j}.w", True), ("g.{i}.w -> h.{n}.{i}.w", True), ("k.{i+n}.w -> h.{i}.w", False)]
+)
+def test_a_number_is_needed_only_by_tests_of_rules_that_name_it(tmp_path, rule, is_needed):
+    text = f"params: {{n: ~}}\nrules:\n  - {rule}\noptional:\n  - '** -> **'\ntests:\n  g.5.w: g.5.w\n"
+    found = [each.code for each in check_rules(rules(tmp_path, text))]
+    assert found == (["unset-param"] if is_needed else [])
+
+
+def test_lint_of_several_keeps_its_count_where_a_number_is_missing(tmp_path):
+    (tmp_path / "a.yaml").write_text(NAMED_IN_TESTS.format("~", "h.0.w", "blocks.11.w"))
+    (tmp_path / "b.yaml").write_text(NAMED_IN_TESTS.format("~", "head.w", "fc.w"))
+    ran = ckpt("lint", "a.yaml", "b.yaml", cwd=tmp_path)
+    assert (ran.status, ran.out.strip()) == (1, "2 rule files, 1 with problems")
 
 
 def test_a_number_of_a_target_that_was_not_given(tmp_path):

@@ -224,8 +224,25 @@ def test_by_name_keys_outside_of_the_prefix_are_left():
 def test_by_name_with_nothing_in_common_shows_the_rule_that_would_help():
     with pytest.raises(RuleError) as caught:
         plan_by_name(catalog("x.a.w 2", "x.b.w 3"), catalog("y.a.w 2", "y.b.w 3"))
-    assert caught.value.problems[0].notes == ("all 2 keys that pair do so after -e 'x.** -> y.**'",)
+    assert caught.value.problems[0].notes == ("-e 'x.** -> y.**' pairs 2 keys",)
     assert prefix_rule(catalog("x.a.w 2", "x.b.w 3"), catalog("y.a.w 2", "y.b.w 3")) == ("x.** -> y.**", 2)
+
+
+TWINS = catalog("teacher.a.w 2", "teacher.b.w 3", "student.a.w 2", "student.b.w 3", "step 1")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "note"),
+    [
+        (TWINS, catalog("a.w 2", "b.w 3"), "-e 'student.** -> **' pairs 2 keys; so does -e 'teacher.** -> **'"),
+        (catalog("a.w 2", "b.w 3"), TWINS, "-e '** -> student.**' pairs 2 keys; so does -e '** -> teacher.**'"),
+        (TWINS, catalog("net.a.w 2", "net.b.w 3"), "-e 'student.** -> net.**' pairs 2 keys; so does -e 'teacher.** -> net.**'"),
+    ],
+)
+def test_by_name_names_every_prefix_that_would_help_as_much(source, target, note):
+    with pytest.raises(RuleError) as caught:
+        plan_by_name(source, target)
+    assert caught.value.problems[0].notes == (note,)
 
 
 UNREADABLE = UnreadableTensor("b.w", "quantised", (3,))

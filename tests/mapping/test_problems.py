@@ -52,6 +52,17 @@ def test_keep_of_keys_that_all_get_values(tmp_path):
     assert found(tmp_path, "- head.*", "- head.*\n  - stem.0.*") == [("dead-rule", "8:5", message)]
 
 
+def test_keep_of_everything_is_no_exception(tmp_path):
+    message = "`**` keeps nothing: all that it matches get a value or are kept by an earlier line"
+    assert found(tmp_path, "- head.*", "- head.*\n  - '**'") == [("dead-rule", "8:6", message)]
+
+
+def test_drop_of_keys_that_an_earlier_line_drops(tmp_path):
+    assert found(tmp_path, "- fc.*", "- fc.*\n  - fc.weight") == [
+        ("dead-rule", "6:5", "`fc.weight` drops nothing: all that it matches are dropped by an earlier line")
+    ]
+
+
 def test_shadowed_rule_names_the_rule_that_takes_its_keys(tmp_path):
     text = found(tmp_path, "  - bn.* -> stem.1.*\n", "  - bn.* -> stem.1.*\n  - bn.weight -> stem.1.weight\n")
     assert text == [("shadowed-rule", "4:5", "`bn.weight` gets no key: `bn.weight` is taken by line 3 (`bn.* -> stem.1.*`)")]
@@ -199,7 +210,8 @@ MALFORMED = [
     ("rules: {a: b}\n", "bad-section", "1:8", "`rules:` is a list"),
     ("rules:\n  - [a, b]\n", "bad-rule", "2:5", "a rule reads `SOURCE -> TARGET` or `SOURCE -> TARGET: OPS`"),
     ("rest: {source: keep}\n", "bad-rest", "1:16", "`rest:` says `source: drop` or `target: keep`, nothing else"),
-    ("expect: {mapped: many}\n", "bad-expect", "1:10", "`expect:` takes numbers for `mapped`, `kept` and `dropped`"),
+    ("expect: {mapped: many}\n", "bad-expect", "1:10", "`expect:` takes numbers from 0 on for `mapped`, `kept` and `dropped`"),
+    ("expect: {mapped: -1}\n", "bad-expect", "1:10", "`expect:` takes numbers from 0 on for `mapped`, `kept` and `dropped`"),
     ("tables: {t: {a: x, b: x}}\n", "bad-table", "1:23", "`x` stands for `a` and for `b`; a table is one-to-one"),
     (
         "params: {n: {of: x}}\n",
@@ -317,6 +329,12 @@ def test_other_ways_of_pairing_say_why_nothing_pairs(way, source, target, code, 
 
 NAMED = [
     ("rules:\n  - a.w => b.w\n", "write `a.w -> b.w`"),
+    ("rules:\n  - a.w => b.w: transpose\n", "write `a.w -> b.w: transpose`"),
+    ("rules: [a.w => b.w: transpose]\n", "write `a.w -> b.w: transpose`"),
+    ("rules:\n  - a.w => b.w: {split: 0}\n", "write `a.w -> b.w: {split: 0}`"),
+    ("rules:\n  - a.w > b.w: [transpose, {cast: F16}]\n", "write `a.w -> b.w: [transpose, {cast: F16}]`"),
+    ("rules:\n  - 'a.w=>b.w: {split: 0}'\n", "write `a.w -> b.w: {split: 0}`"),
+    ("rules:\n  - a.w = b.w:\n", "write `a.w -> b.w`"),
     ("rules:\n  - a.w: b.w\n", "write `a.w -> b.w`"),
     ("rules: {a.w: b.w}\n", "write `- a.w -> b.w`"),
     ("rules:\n  - a.w = b.w\n", "write `a.w -> b.w`"),

@@ -131,13 +131,13 @@ def is_read_once(*paths: str) -> bool:
 
 def are_to_be_corrected(problems: Sequence[Problem]) -> bool:
     """Whether all that is wrong says itself what to change, an option's pattern that matches
-    nothing, a number that was expected or that is missing, a type, or a shape that a `fit:` adapts:
-    no draft says more.
+    nothing or everything, a number that was expected or that is missing, a type, or a shape that a
+    `fit:` adapts: no draft says more.
     """
     return bool(problems) and all(
         problem.code in ("expect", "dtype", *NUMBERS)
         or (problem.code == "shape" and "`fit: " in "".join(problem.notes))
-        or (problem.code == "dead-rule" and _is_option(problem))
+        or (problem.code in ("dead-rule", "nothing-pairs") and _is_option(problem))
         for problem in problems
     )
 

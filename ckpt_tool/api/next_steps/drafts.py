@@ -18,7 +18,9 @@ DRAFTED = "# Drafted from"
 MAX_BYTES = 1 << 20
 _WAITING = re.compile(r"# (  - |(drop|keep|fit):)")
 """A rule, a section or a line of one, as a comment."""
-_OPEN = ("unmapped-source", "unmapped-target", "shape")
+_ASKING = re.compile(r"# ambiguous: .*; --hint '")
+"""A line that asks for a pair that a person knows."""
+_OPEN = ("unmapped-source", "unmapped-target", "unknown-target", "shape")
 
 
 def is_draft(options: MappingOptions) -> bool:
@@ -29,8 +31,8 @@ def is_draft(options: MappingOptions) -> bool:
 
 
 def to_decide(options: MappingOptions, problems: Sequence[Problem]) -> str:
-    """Which lines of a draft say, as comments, what may become of keys that nothing names, and of
-    other shapes; nothing where it has none.
+    """Which lines of a draft ask for a pair, and which say, as comments, what may become of keys
+    that nothing names, and of other shapes; nothing where it has none.
     """
     if not any(problem.code in _OPEN for problem in problems):
         return ""
@@ -41,12 +43,29 @@ def _to_decide(path: str) -> str:
     text = _text_of(path)
     lines = text.splitlines() if text.startswith(DRAFTED) else []
     waiting = [number for number, line in enumerate(lines, 1) if _WAITING.match(line)]
+    asked = [number for number, line in enumerate(lines, 1) if _ASKING.match(line)]
+    said = (_to_draft_again(lines, asked), _to_uncomment(lines, waiting))
+    steps = "; else, of its comments, ".join(filter(None, said))
+    how = steps if asked else f"of its comments, {steps}"
+    return f"{path} leaves this to you: {how}" if steps else ""
+
+
+def _to_draft_again(lines: Sequence[str], asked: Sequence[int]) -> str:
+    """The pair that makes a better draft; what is ambiguous comes first, as less is left then."""
+    if not asked:
+        return ""
+    hint = lines[asked[0] - 1].rpartition("; ")[2]
+    which = f"line{'s' if len(asked) > 1 else ''} {', '.join(_spans(asked))}"
+    return f"draft it again with the pairs that you know: {which} (`{hint}`)"
+
+
+def _to_uncomment(lines: Sequence[str], waiting: Sequence[int]) -> str:
     if not waiting:
         return ""
     first = lines[waiting[0] - 1].removeprefix("# ").strip()
     which = f"line{'s' if len(waiting) > 1 else ''} {', '.join(_spans(waiting))}"
     shown = f"`{first}`{', …' if len(waiting) > 1 else ''}"
-    return f"{path} leaves this to you: of its comments, uncomment what is right: {which} ({shown})"
+    return f"uncomment what is right: {which} ({shown})"
 
 
 def _spans(numbers: Sequence[int]) -> Iterator[str]:

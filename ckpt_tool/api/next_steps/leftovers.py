@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ckpt_tool.mapping.plan import Draft
+
 if TYPE_CHECKING:
     from ckpt_tool.advising import Leftovers
     from ckpt_tool.engine.sources import TensorSource
+    from ckpt_tool.errors import RuleError
     from ckpt_tool.mapping import Plan
 
 
@@ -39,6 +42,17 @@ def leftovers_of(
         name_of,
         value_of if has_values else None,
     )
+
+
+def keys_beyond(error: RuleError, target: TensorSource) -> list[str]:
+    """The keys of the source that rules give names that the target lacks, where nothing else is
+    wrong.
+    """
+    steps = error.draft.plan.steps if isinstance(error.draft, Draft) else ()
+    if {problem.code for problem in error.problems} != {"unknown-target"}:
+        return []
+    lost = (step for step in steps if not any(key in target.catalog for key in step.outputs))
+    return list(dict.fromkeys(key for step in lost for key in step.inputs))
 
 
 def _number(source: TensorSource, key: str) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from math import prod
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.drafting import draft_open
+from ckpt_tool.api.next_steps.attempts import Attempt, fresh_values, rank
 from ckpt_tool.api.next_steps.casting import casting, casts_plainly, is_strict
 from ckpt_tool.api.next_steps.commands import (
     NUMBERS,
@@ -20,7 +20,7 @@ from ckpt_tool.api.next_steps.commands import (
     suffix_for,
 )
 from ckpt_tool.api.next_steps.drafts import look, to_decide
-from ckpt_tool.api.next_steps.leftovers import leftovers_of
+from ckpt_tool.api.next_steps.leftovers import keys_beyond, leftovers_of
 from ckpt_tool.api.next_steps.misspelt import respelt
 from ckpt_tool.api.next_steps.swapped import are_swapped, swapped
 from ckpt_tool.api.options import MappingOptions, stated
@@ -29,12 +29,12 @@ from ckpt_tool.api.rule_files import read_named, read_rules
 from ckpt_tool.errors import InputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import STDIN
-from ckpt_tool.frozen import frozen
 
 if TYPE_CHECKING:
     from ckpt_tool.api.planning import Planned
     from ckpt_tool.api.shipped import ShippedMapping
     from ckpt_tool.engine.sources import TensorSource
+    from ckpt_tool.errors import Problem
     from ckpt_tool.mapping import Plan
     from ckpt_tool.mapping.rules import Selector
 
@@ -53,8 +53,7 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
     if STDIN in sides:
         return WayOn()
     if planned.target is None:
-        said = ("unmapped-source", *NUMBERS)
-        is_said = all(problem.code in said for problem in planned.problems)
+        is_said = all(map(_says_it_all, planned.problems))
         return WayOn(None if is_said else command("show", sides))
     if _has_rivals(planned.source):
         chosen = _with_rival(planned, options, verb, more)
@@ -77,6 +76,13 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
     return WayOn(
         None if is_said else look(trying.aligns, sides, options), _numbers_hint(trying.lacking)
     )
+
+
+def _says_it_all(problem: Problem) -> bool:
+    """Whether a look at the source says no more than a problem of a plan without a target."""
+    said = ("unmapped-source", "collision", "dtype", "expect", *NUMBERS)
+    is_cast = problem.code == "bad-op" and problem.message.startswith("`cast`")
+    return problem.code in said or is_cast
 
 
 def _respelt(planned: Planned, options: MappingOptions) -> Attempt | None:
@@ -158,18 +164,6 @@ def with_next(
     return RuleError(error.problems, error.tally, stated(best.options) if best else None)
 
 
-@frozen
-class Attempt:
-    """A way of mapping that goes through: how many tensors it maps, the numbers in tensors that
-    stay fresh, the keys that it names.
-    """
-
-    options: MappingOptions
-    mapped: int
-    fresh: int
-    named: int
-
-
 class Trying:
     """Tries ways of mapping for two open sides. Costs an alignment at most, and what reading the
     shipped mappings takes.
@@ -191,7 +185,7 @@ class Trying:
                 break
             found += self._attempt(options)
         as_many = [attempt for attempt in found if self._options.expect in (None, attempt.mapped)]
-        best = min(as_many, key=_rank, default=None)
+        best = min(as_many, key=rank, default=None)
         return best if best and (self._least is None or best.fresh <= self._least) else None
 
     def _is_best(self, attempt: Attempt) -> bool:
@@ -267,18 +261,34 @@ class Trying:
         """The way with what it leaves named, if that is safe. Raises RuleError for what doesn't
         fit.
         """
-        plan = self._draft(replace(options, partial=True))
+        plan, has_place = self._placed(replace(options, partial=True))
         self._note(plan, options)
         if not plan.steps:
             return
         named = read_named(self._options)
         left = [key for key in plan.dropped if not _is_named(key, named.drop)]
         fresh = [key for key in plan.kept if not _is_named(key, named.keep)]
-        if not (left or fresh) or (options.by != "auto" and self._goes_through(options)):
-            yield Attempt(options, plan.counts["mapped"], _fresh(plan), 0)
+        goes_through = options.by != "auto" and has_place and self._goes_through(options)
+        if goes_through or not (left or fresh):
+            yield Attempt(options, plan.counts["mapped"], fresh_values(plan), 0)
             return
         if self._may_leave(plan, left, fresh):
             yield from self._naming(plan, options, left, fresh)
+
+    def _placed(self, asked: MappingOptions) -> tuple[Plan, bool]:
+        """The plan, without what its rules give names that the target lacks; and whether there is
+        nothing of that. Raises RuleError for what doesn't fit.
+        """
+        from ckpt_tool.advising import patterns_of
+
+        try:
+            return self._draft(asked), True
+        except RuleError as error:
+            beyond = keys_beyond(error, self._target)
+            if not beyond:
+                raise
+        drop = patterns_of(beyond, self._source.catalog)
+        return self._draft(replace(asked, drop=(*asked.drop, *drop))), False
 
     def _naming(
         self, plan: Plan, options: MappingOptions, left: Sequence[str], fresh: Sequence[str]
@@ -295,7 +305,9 @@ class Trying:
         )
         again = self._draft(completed)
         if again.producers.keys() == plan.producers.keys():
-            yield Attempt(completed, again.counts["mapped"], _fresh(again), len(left) + len(fresh))
+            yield Attempt(
+                completed, again.counts["mapped"], fresh_values(again), len(left) + len(fresh)
+            )
 
     def _may_leave(self, plan: Plan, left: Sequence[str], fresh: Sequence[str]) -> bool:
         """Whether these can be dropped and kept without making a wrong network."""
@@ -324,23 +336,8 @@ class Trying:
         self._aligns = self._aligns or options.by == "auto"
         # by position counts what is left of the shapes, whatever they are of
         if options.by != "position":
-            fresh = _fresh(plan)
+            fresh = fresh_values(plan)
             self._least = fresh if self._least is None else min(fresh, self._least)
-
-
-def _rank(attempt: Attempt) -> tuple[int, bool, int]:
-    """The fewest fresh values first; then equal names before what a mapping or an alignment says;
-    then the fewest keys to name.
-    """
-    return (
-        attempt.fresh,
-        bool(attempt.options.rules) or attempt.options.by in ("auto", "position"),
-        attempt.named,
-    )
-
-
-def _fresh(plan: Plan) -> int:
-    return sum(prod(plan.target[key].shape) for key in plan.kept) if plan.target else 0
 
 
 def _is_named(key: str, selectors: Sequence[Selector]) -> bool:

@@ -6,7 +6,7 @@ import shlex
 
 from ckpt_tool.comparing import Diff
 from ckpt_tool.errors import RuleError
-from ckpt_tool.keys.relations import equal_positions, prefix_rule
+from ckpt_tool.keys.relations import equal_positions, prefix_rules
 from ckpt_tool.tensors import Catalog
 
 MAX_RULES = 5
@@ -38,10 +38,11 @@ def _relation_hints(result: Diff, names: tuple[str, str]) -> list[str]:
     ):
         return []
     a, b = result.whole_sides
-    if rule := prefix_rule(a, b):
-        text, count = rule
+    rules, count = prefix_rules(a, b)
+    if rules:
         which = f"all {count} keys" if count == len(a) else f"{count} keys"
-        return [f"{which} of {names[0]} are keys of {names[1]} after -e '{text}'"]
+        after = " or after ".join(f"-e '{rule}'" for rule in rules)
+        return [f"{which} of {names[0]} are keys of {names[1]} after {after}"]
     if not _pair_by_position(a, b):
         return []
     many = f"all {len(a)} tensors have equal shapes, one by one"

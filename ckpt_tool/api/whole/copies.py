@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.planning import Planned
-from ckpt_tool.errors import InputError
+from ckpt_tool.errors import InputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import split_fragment
 from ckpt_tool.formats.torch_files.contents import ReadPickle
@@ -49,6 +49,18 @@ def copy_parts(weights: Part, names: Iterable[str], stack: ExitStack) -> Iterato
         made = plan_for_copy(plan, view.catalog, wanted)
         _check_average(copy, prefix, made, name)
         yield Part(where.path, made, view, weights.target, prefix)
+
+
+def why_not_mapped(weights: Part, name: str) -> str | None:
+    """Why a state dict of the file can't follow the plan of the weights; None where it can."""
+    try:
+        with ExitStack() as closing:
+            list(copy_parts(weights, [name], closing))
+    except InputError as error:
+        return error.fact
+    except RuleError as error:
+        return error.problems[0].message
+    return None
 
 
 def _dict_of_weights(source: Checkpoint, path: str, prefix: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.api.planning import Planned
 from ckpt_tool.api.sides import is_model, open_target
-from ckpt_tool.api.whole.copies import copy_parts, other_copies
+from ckpt_tool.api.whole.copies import copy_parts, other_copies, why_not_mapped
 from ckpt_tool.api.whole.optimizers import keeps_order, optimizers_of
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint, LeftBehind
@@ -119,6 +119,18 @@ def whole_of(planned: Planned, form: Form, is_torch_file: bool) -> Iterator[Chan
     fault = why_not_whole(planned, is_torch_file)
     if form.whole and fault:
         raise InputError("--whole", fault, "leave it out: the weights are written alone")
+    if not refuse_alone(planned, form, is_torch_file):
+        yield None
+        return
+    with ExitStack() as stack:
+        yield _whole(planned, form, stack)
+
+
+def refuse_alone(planned: Planned, form: Form, is_torch_file: bool) -> bool:
+    """Whether the output is a training checkpoint. Raises InputError for what is asked of one where
+    it isn't.
+    """
+    fault = why_not_whole(planned, is_torch_file)
     is_wanted = is_whole_wanted(planned, form, is_torch_file)
     asked = {
         "--also": form.also,
@@ -132,11 +144,7 @@ def whole_of(planned: Planned, form: Form, is_torch_file: bool) -> Iterator[Chan
             + (f": {fault}" if fault else ""),
             None if fault else "--whole writes all of it",
         )
-    if not is_wanted:
-        yield None
-        return
-    with ExitStack() as stack:
-        yield _whole(planned, form, stack)
+    return is_wanted
 
 
 def is_whole_wanted(planned: Planned, form: Form, is_torch_file: bool) -> bool:
@@ -227,10 +235,7 @@ def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
     _refuse_numbered_averages(source, weights)
     others = other_copies(planned, [part.path for part in copies])
     notes = [_mapped_too(part, source) for part in copies]
-    notes += [
-        f"`{name}` has the same keys, and keeps them: --also '#{name}' maps it, too"
-        for name in others
-    ]
+    notes += [_keeps_its_keys(name, why_not_mapped(weights, name)) for name in others]
     known = (*others, *(part.path for part in copies))
     notes += [
         f"`{one.path}` is averaged weights without the same keys, and stays as it is"
@@ -243,6 +248,12 @@ def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
     left, beside = _parted(source, changed, optimizers.removed)
     whole = Whole(source, read, (weights, *copies, *optimizers.parts), optimizers.removed)
     return Changed(whole, beside, left, (*notes, *optimizers.notes))
+
+
+def _keeps_its_keys(name: str, obstacle: str | None) -> str:
+    """That a copy of the weights stays as it is, and how it is mapped, or why it can't be."""
+    more = f"; {obstacle}" if obstacle else f": --also '#{name}' maps it, too"
+    return f"`{name}` has the same keys, and keeps them{more}"
 
 
 def _mapped_too(copy: Part, source: Checkpoint) -> str:

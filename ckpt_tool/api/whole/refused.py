@@ -10,8 +10,9 @@ from dataclasses import replace
 from ckpt_tool.api.next_steps.commands import WayOn, arguments, command
 from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.api.planning import Planned
-from ckpt_tool.api.whole.form import Form
-from ckpt_tool.errors import CkptError, RuleError
+from ckpt_tool.api.whole.folders import is_folder_wanted
+from ckpt_tool.api.whole.form import Form, for_output, refuse_alone
+from ckpt_tool.errors import CkptError, Problem, RuleError
 from ckpt_tool.formats.opening import STDIN
 
 _PATTERN = re.compile("--fresh-optimizer '([^']+)'")
@@ -32,6 +33,30 @@ def with_fresh(
             return RuleError(error.problems, error.tally, {"fresh_optimizer": list(fresh)})
     except CkptError:
         return error
+
+
+def asked_again(
+    planned: Planned, form: Form, output: str | None, has_format: bool
+) -> tuple[Form, tuple[Problem, ...]]:
+    """What of a form another command can ask for, where there is no plan yet; and the problems of
+    patterns that match no key of the target. Raises InputError for what the output can't have.
+    """
+    from ckpt_tool.optimizers.refusals import matching_any
+
+    path = output or (planned.rules.output if planned.rules else None) or ""
+    asked = for_output(planned, form, path)
+    if path and not is_folder_wanted(planned, asked, path, has_format):
+        refuse_alone(planned, asked, is_torch_file=not path.endswith(".safetensors"))
+    keys = list(planned.target.catalog) if planned.target else []
+    problems: dict[str, tuple[Problem, ...]] = {}
+    for pattern in form.fresh_optimizer if keys else ():
+        try:
+            matching_any((pattern,), keys)
+        except RuleError as error:
+            problems[pattern] = error.problems
+    known = tuple(each for each in form.fresh_optimizer if each not in problems)
+    found = (problem for each in problems.values() for problem in each)
+    return replace(form, fresh_optimizer=known), tuple(found)
 
 
 def way_on_from(planned: Planned, options: MappingOptions, error: RuleError, *more: str) -> WayOn:

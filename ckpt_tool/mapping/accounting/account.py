@@ -45,6 +45,18 @@ def without_named(named: RuleSet, source: Catalog, target: Catalog) -> tuple[Cat
     return _without(named.drop, source), _without(named.keep, target)
 
 
+def check_left(named: RuleSet, source: Catalog, target: Catalog) -> None:
+    """Raises RuleError where every key of one side was named, and nothing is left to be paired."""
+    sides = without_named(named, source, target)
+    for selectors, whole, left, done in (
+        (named.drop, source, sides[0], "source is dropped"),
+        (named.keep, target, sides[1], "target is kept"),
+    ):
+        if selectors and keys_of(whole) and not keys_of(left):
+            message = f"every key of the {done}: nothing is left to be mapped"
+            raise RuleError([Problem("nothing-pairs", message, selectors[0].where)])
+
+
 def _without(selectors: Sequence[Selector], catalog: Catalog) -> Catalog:
     if not selectors:
         return catalog

@@ -8,10 +8,12 @@ from ckpt_tool.errors import Problem
 from ckpt_tool.frozen import frozen
 from ckpt_tool.keys.pattern import Choice
 from ckpt_tool.mapping.accounting.nearest import meant_notes
+from ckpt_tool.mapping.accounting.unreadable import keys_of
 from ckpt_tool.mapping.accounting.wrappers import wrapper_prefix
-from ckpt_tool.mapping.assign import Claim, Claims
+from ckpt_tool.mapping.assign import Claim, Claims, strip_prefixes
 from ckpt_tool.mapping.rules import Rule, RuleSet, RuleSide, Selector, part_of
 from ckpt_tool.tensors import Catalog
+from ckpt_tool.wording import named
 
 MAX_EXPLAINED, MAX_COMPARED = 100, 1_000_000
 """Patterns that no key fits for which it is said why, and keys that these are compared with."""
@@ -52,10 +54,32 @@ def _dead_drops(
     rules: RuleSet, used: Collection[int], source: Catalog, patience: _Patience
 ) -> Iterator[Problem]:
     for index, selector in enumerate(rules.drop):
-        if index not in used and not selector.is_optional:
-            message = f"`{selector.pattern}` drops nothing: no key of the source matches it"
-            notes = meant_notes(selector.pattern.text, source) if patience.takes_another() else ()
-            yield Problem("dead-rule", message, selector.where, notes)
+        if index in used or selector.is_optional:
+            continue
+        message = f"`{selector.pattern}` drops nothing"
+        notes: tuple[str, ...] = ()
+        if patience.takes_another():
+            why, notes = _why_nothing_is_dropped(rules, index, source)
+            message = f"{message}: {why}"
+        yield Problem("dead-rule", message, selector.where, notes)
+
+
+def _why_nothing_is_dropped(
+    rules: RuleSet, index: int, source: Catalog
+) -> tuple[str, tuple[str, ...]]:
+    """Why a pattern drops nothing, and notes on it."""
+    selector = rules.drop[index]
+    names = {key: strip_prefixes(key, rules.strip) for key in keys_of(source)}
+    key = next((key for key, name in names.items() if _matches(selector, name)), None)
+    if key is None:
+        return "no key of the source matches it", meant_notes(selector.pattern.text, source)
+    first = next(one for one in rules.drop if _matches(one, names[key]))
+    by = f"{named(key)} is dropped by `{first.pattern}` ({first.where})"
+    return "all that it matches are dropped by an earlier line", (by,)
+
+
+def _matches(selector: Selector, name: str) -> bool:
+    return selector.matcher.match(name) is not None
 
 
 class _Patience:
@@ -137,7 +161,7 @@ def check_dead_keeps(
     used = set(kept.values())
     patience = _Patience(len(target))
     for index, selector in enumerate(rules.keep):
-        if index in used or selector.is_optional or selector.pattern.text == "**":
+        if index in used or selector.is_optional:
             continue
         message = f"`{selector.pattern}` keeps nothing"
         notes: tuple[str, ...] = ()
@@ -149,6 +173,6 @@ def check_dead_keeps(
 
 def _why_nothing_is_kept(selector: Selector, target: Catalog) -> tuple[str, tuple[str, ...]]:
     """Why a pattern keeps nothing, and notes on it."""
-    if any(selector.matcher.match(key) is not None for key in target):
+    if any(_matches(selector, key) for key in target):
         return "all that it matches get a value or are kept by an earlier line", ()
     return "no key of the target matches it", meant_notes(selector.pattern.text, target)

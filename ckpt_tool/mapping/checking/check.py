@@ -15,7 +15,7 @@ from ckpt_tool.mapping.blocks import with_blocks
 from ckpt_tool.mapping.checking.analysis import find_problems
 from ckpt_tool.mapping.checking.name_tests import check_tests
 from ckpt_tool.mapping.checking.stray_words import check_words
-from ckpt_tool.mapping.params import bind_params, resolve_params
+from ckpt_tool.mapping.params import bind_params, known_numbers, resolve_params
 from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.mapping.steps import build_steps
 from ckpt_tool.tensors import Catalog
@@ -37,7 +37,7 @@ def check_rules(
     What comparing rules costs comes out of `effort`.
     """
     if source is None:
-        return [*find_problems(rules, effort), *check_tests(rules)]
+        return [*find_problems(rules, effort), *_check_names(rules, params or {})]
     whole, rules = rules, with_blocks(rules, source)
     numbers, problems = resolve_params(rules, params or {}, config or {}, source)
     if problems:
@@ -55,3 +55,14 @@ def check_rules(
     problems += check_unnamed(bound, claims.unnamed, (), source, None)
     problems += check_readable(source, (), (), None, taken=chain(*claims.unreadable))
     return problems
+
+
+def _check_names(rules: RuleSet, params: Mapping[str, int]) -> list[Problem]:
+    """Problems of the tests, and of the numbers that are known without a checkpoint."""
+    numbers, problems = known_numbers(rules, params)
+    if problems:
+        return problems
+    try:
+        return list(check_tests(rules, numbers))
+    except RuleError as error:
+        return list(error.problems)

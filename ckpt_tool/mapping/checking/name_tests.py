@@ -9,8 +9,9 @@ from ckpt_tool.keys import Matcher, PatternError, render
 from ckpt_tool.keys.pattern import Choice
 from ckpt_tool.mapping.assign import Claim, assign_rules
 from ckpt_tool.mapping.blocks import with_blocks
-from ckpt_tool.mapping.params import bind_params
-from ckpt_tool.mapping.rules import NameTest, Rule, RuleSet, RuleSide
+from ckpt_tool.mapping.checking.unset_numbers import bound_as_known
+from ckpt_tool.mapping.params import known_numbers
+from ckpt_tool.mapping.rules import NameTest, Param, Rule, RuleSet, RuleSide
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 MAX_TRIED = 100_000
@@ -21,29 +22,41 @@ def check_tests(rules: RuleSet, numbers: Mapping[str, int] | None = None) -> Ite
     """A problem for each test whose source key goes elsewhere than it says; `when:` looks at the
     keys that the tests name.
 
-    Without the `numbers` of parameters, each counts as 1, and tests of rules that name one can only
-    be checked with a source.
+    Without the `numbers` of parameters their defaults count. One that has none is a problem where
+    a test needs it. Raises RuleError for numbers that the rules can't be used with.
     """
     names = Catalog(TensorInfo(test.source, DType.F32, ()) for test in rules.tests)
     rules = with_blocks(rules, names)
-    rules = bind_params(rules, numbers) if numbers else rules
+    known = known_numbers(rules, {})[0] if numbers is None else numbers
+    rules, unset = bound_as_known(rules, known)
     claims = assign_rules(rules, names)
     reached: dict[str, list[tuple[Rule, Claim]]] = defaultdict(list)
     for rule, taken in zip(rules.rules, claims.by_rule, strict=True):
         for claim in taken:
             reached[claim.key].append((rule, claim))
-    dropped = {key for keys in claims.dropped for key in keys}
+    drops = zip(rules.drop, claims.dropped, strict=True)
+    dropped = {key: drop.where for drop, keys in drops for key in keys}
     if rules.rest_source == "drop":
-        dropped |= set(claims.unnamed)
+        dropped |= dict.fromkeys(claims.unnamed, rules.where)
+    missing: dict[Param, None] = {}
     for test in rules.tests:
-        fault = _fault(test, reached.get(test.source), test.source in dropped)
-        if fault:
+        takers = reached.get(test.source, [])
+        places = [dropped.get(test.source), *(rule.where for rule, _ in takers)]
+        if needed := [param for place in places if place for param in unset.get(place, ())]:
+            missing |= dict.fromkeys(needed)
+        elif fault := _fault(test, takers, test.source in dropped):
             yield Problem("test", f"`{test.source}` {fault}", test.where)
+    yield from map(_without_number, missing)
 
 
-def _fault(
-    test: NameTest, reached: Sequence[tuple[Rule, Claim]] | None, is_dropped: bool
-) -> str | None:
+def _without_number(param: Param) -> Problem:
+    """The problem of a parameter that a test needs."""
+    message = f"`{param.name}` has no number, and `tests:` need it"
+    note = f"give it by `--set {param.name}=…` or by a `default:`"
+    return Problem("unset-param", message, param.where, (note,))
+
+
+def _fault(test: NameTest, reached: Sequence[tuple[Rule, Claim]], is_dropped: bool) -> str | None:
     """What becomes of a test's key instead of what the test wants; None where it is that."""
     wanted = " and ".join(f"`{target}`" for target in test.targets) or "to be dropped"
     if is_dropped:

@@ -83,8 +83,10 @@ def _swapped_rows(rows: Mapping[str, str]) -> dict[str, str]:
     return {right: left for left, right in rows.items()}
 
 
-def _param(param: Param) -> dict[str, object]:
-    """A parameter that looks at the other side: what was the source's is the target's now."""
+def _param(param: Param) -> dict[str, object] | None:
+    """A parameter that looks at the other side: what was the source's is the target's now. None for
+    one that only the command line gives.
+    """
     side = "source" if param.of_target else "target"
     fields = {
         "from": list(param.config_keys) or None,
@@ -94,7 +96,7 @@ def _param(param: Param) -> dict[str, object]:
         "value": param.formula.text if param.formula else None,
         "default": param.default,
     }
-    return {name: value for name, value in fields.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None} or None
 
 
 def _rule_sections(back: WayBack) -> list[tuple[str, list[str]]]:

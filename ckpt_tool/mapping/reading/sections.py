@@ -136,10 +136,10 @@ def _read_expect(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
     counts: dict[str, int] = {}
     for key, value in _entries(draft, node, "`expect:`"):
         number = integer(value)
-        if key.text not in ("mapped", "kept", "dropped") or number is None:
+        if key.text not in ("mapped", "kept", "dropped") or number is None or number < 0:
             draft.reading.add(
                 "bad-expect",
-                "`expect:` takes numbers for `mapped`, `kept` and `dropped`",
+                "`expect:` takes numbers from 0 on for `mapped`, `kept` and `dropped`",
                 key.where,
             )
         else:

@@ -68,6 +68,8 @@ def _escape(code: int) -> str:
 
 def flow(value: object) -> str:
     """A value in YAML's flow style; a bare name stays bare."""
+    if value is None:
+        return "~"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{flow(key)}: {flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
