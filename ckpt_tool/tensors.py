@@ -2,7 +2,7 @@
 of them.
 """
 
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import Collection, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from enum import Enum
 from functools import lru_cache
 from math import prod
@@ -157,6 +157,16 @@ class UnreadableTensor:
     text: str = ""
 
 
+def distinct_of(infos: Iterable[TensorInfo]) -> Collection[TensorInfo]:
+    """The tensors, of those that are tied to each other only one.
+
+    >>> a, b = TensorInfo("a", DType.F32, (2,)), TensorInfo("b", DType.F32, (2,), "a", "a")
+    >>> [info.shape for info in distinct_of([a, b])]
+    [(2,)]
+    """
+    return {info.tied_to or info.key: info for info in infos}.values()
+
+
 class Catalog(Mapping[str, TensorInfo]):
     """The tensors of a checkpoint by key, in the order in which the checkpoint has them.
 
@@ -223,3 +233,8 @@ class Catalog(Mapping[str, TensorInfo]):
                 [nbytes_of(tensor.dtype, tensor.shape) for tensor in self._by_key.values()]
             )
         return self._nbytes
+
+    @property
+    def distinct_nbytes(self) -> int:
+        """Bytes of all tensors, those of a tied weight once however many keys it has."""
+        return sum(tensor.nbytes for tensor in distinct_of(self._by_key.values()))

@@ -123,7 +123,8 @@ class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
 
     def __repr__(self) -> str:
         tensors = plural(len(self), "tensor")
-        return f"OpenCheckpoint({self.path!r}, {tensors}, {size_text(self.catalog.nbytes)})"
+        size = size_text(self.catalog.distinct_nbytes)
+        return f"OpenCheckpoint({self.path!r}, {tensors}, {size})"
 
     def _repr_html_(self) -> str:
         from ckpt_tool.report.notebook.reprs import show_html

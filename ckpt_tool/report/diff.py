@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from ckpt_tool.comparing import READABLE, Diff, Entry, Uncompared
 from ckpt_tool.keys import fold, outline, quote
 from ckpt_tool.keys.folding.pairs import spelt
+from ckpt_tool.report.parts.amounts import amount_of
 from ckpt_tool.report.parts.sizes import sizes_of
 from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, plural, safe, size_text
 from ckpt_tool.report.parts.table import Row, columns, table
@@ -51,13 +52,19 @@ def header_text(diff: Diff, names: tuple[str, str], style: Style) -> str:
     """The two sides, with how many tensors and bytes each has."""
     sides = zip(("---", "+++"), names, (diff.a, diff.b), diff.whole_sides, strict=True)
     rows = [
-        [f"{sign} {safe(name)}", _tensors_text(catalog, whole), size_text(catalog.nbytes)]
+        [f"{sign} {safe(name)}", _tensors_text(catalog, whole), *_bytes(catalog)]
         for sign, name, catalog, whole in sides
     ]
-    lines = columns(rows, "lrr", style)
+    lines = columns(rows, "lrrl", style)
     return "\n".join(
         style.paint(line, colour) for line, colour in zip(lines, ("red", "green"), strict=True)
     )
+
+
+def _bytes(catalog: Catalog) -> tuple[str, str]:
+    """The size of a side, and whether something in it counts once."""
+    amount = amount_of(catalog.values())
+    return size_text(amount.nbytes), f"({amount.remark})" if amount.remark else ""
 
 
 def _tensors_text(catalog: Catalog, whole: Catalog) -> str:

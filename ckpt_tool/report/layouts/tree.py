@@ -61,9 +61,9 @@ def tree_text(
     shown = depth if depth is not None else DEPTH if style.is_folded else None
     root = tree_of(checkpoint.catalog, shown)
     whole = amount_of(root.tensors)
-    rows = [Row(("",), TITLES, margin=""), _row("all", "", whole, whole)]
+    rows = [Row(("",), TITLES, margin=""), _row("all", "", whole, whole, whole.remark)]
     rows += [
-        _row(pattern_shown(name), lead, amount_of(infos), whole)
+        _row(pattern_shown(name), lead, amount_of(infos), whole, _shared(infos))
         for name, lead, infos in _lines(root, "", sort, style.is_folded)
     ]
     first, *others = table(rows, "rrrr", style)
@@ -72,10 +72,19 @@ def tree_text(
     return "\n\n".join([about, body, closing_text(checkpoint, of)])
 
 
-def _row(name: str, lead: str, amount: Amount, whole: Amount) -> Row:
+def _shared(infos: Sequence[TensorInfo]) -> str:
+    """What is tied to tensors of other modules, which have it in their totals too."""
+    keys = {info.key for info in infos}
+    ties = [info.tied_to for info in infos if info.tied_to not in (None, *keys)]
+    if len(ties) == 1:
+        return f"shares {pattern_shown(str(ties[0]))}"
+    return f"shares {len(ties):,} tensors" if ties else amount_of(infos).remark
+
+
+def _row(name: str, lead: str, amount: Amount, whole: Amount, remark: str = "") -> Row:
     share = _share(amount.nbytes, whole.nbytes)
     cells = (f"{amount.tensors:,}", f"{amount.elements:,}", size_text(amount.nbytes), share)
-    return Row((f"{lead}{name}",), cells, margin="")
+    return Row((f"{lead}{name}",), cells, remark, margin="")
 
 
 def _share(part: int, whole: int) -> str:
@@ -115,7 +124,7 @@ def _children(
 
 def _sorted(modules: list[Module], sort: str) -> list[Module]:
     if sort == "size":
-        return sorted(modules, key=lambda module: -sum(info.nbytes for info in module.tensors))
+        return sorted(modules, key=lambda module: -amount_of(module.tensors).nbytes)
     return sorted(modules, key=lambda module: by_number(module.name)) if sort == "name" else modules
 
 

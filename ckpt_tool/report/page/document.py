@@ -38,6 +38,8 @@ class PageSide:
     tensors: int
     nbytes: int | None
     noun: str = "tensor"
+    tied: tuple[int, ...] = ()
+    """Keys whose tensors are those of other keys, so that totals leave them out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +141,10 @@ class Keys:
 
     def side(self, role: str, name: str, catalog: Catalog) -> PageSide:
         """The side."""
-        size, count = catalog.nbytes, len(catalog)
-        return PageSide(role, name, tuple(self.numbers), tuple(self.forms), count, size)
+        size, count = catalog.distinct_nbytes, len(catalog)
+        tied = tuple(self.numbers[key] for key, info in catalog.items() if info.tied_to in catalog)
+        keys, forms = tuple(self.numbers), tuple(self.forms)
+        return PageSide(role, name, keys, forms, count, size, tied=tied)
 
 
 def keys_of(catalog: Catalog | None) -> Keys:
@@ -176,6 +180,7 @@ def page_data(page: Page) -> dict[str, object]:
             "noun": side.noun,
             "keys": packed(map(shown, side.keys)),
             "form": [_number(forms, form) for form in side.forms],
+            "tied": list(side.tied),
         }
         for side in page.sides
     ]
