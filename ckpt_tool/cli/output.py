@@ -203,6 +203,19 @@ def _point_to_traceback(error: CkptError, is_shown: bool) -> None:
         error.hint = "--debug shows its traceback"
 
 
+_ALIASES = {"--include": "--filter", "--filter": "--include"}
+"""Options with two names, each with the other."""
+
+
+def _as_typed(error: CkptError, arguments: Sequence[str]) -> None:
+    """Has an error name an option as the command line did."""
+    if not isinstance(error, InputError) or error.path not in _ALIASES:
+        return
+    typed = {argument.partition("=")[0] for argument in arguments}
+    if error.path not in typed and _ALIASES[error.path] in typed:
+        error.path = _ALIASES[error.path]
+
+
 def fail(error: Exception, arguments: Sequence[str]) -> int:
     """Prints an error and gives the exit status: 1 for rules that don't fit, 2 for what can't be
     used.
@@ -215,6 +228,7 @@ def fail(error: Exception, arguments: Sequence[str]) -> int:
     if error_in_words is not None:
         if not error_in_words.is_reported:
             _point_to_traceback(error_in_words, "--debug" in arguments)
+            _as_typed(error_in_words, arguments)
             print_annotations("--github" in arguments, error_in_words)
             style = Style(_are_messages_coloured(arguments), width=width_of_terminal(sys.stderr))
             print_note(error_text(error_in_words, style))

@@ -84,7 +84,7 @@ def plan(
     )
 
     style = style_of(color, verbose)
-    check_table_format(format_)
+    check_table_format(format_, json)
     is_shown = not (quiet or json)
     with working(is_shown) as done, api.plan_checkpoint(source, target, options) as planned:
         done()
