@@ -202,7 +202,7 @@ def _label(entry: Entry) -> object:
 
 
 def _count(entries: Sequence[Entry]) -> str:
-    return str(len(entries)) if len(entries) > 1 else ""
+    return f"{len(entries):,}" if len(entries) > 1 else ""
 
 
 def _row(sign: str, pattern: str, entries: list[Entry]) -> Row:
@@ -237,7 +237,7 @@ def _uncompared(diff: Diff, names: tuple[str, str], style: Style) -> str:
         rows.append(
             [
                 f"  ? {pattern_shown(one.pattern)}",
-                str(len(one.keys)) if len(one.keys) > 1 else "",
+                f"{len(one.keys):,}" if len(one.keys) > 1 else "",
                 _kinds(known[one.keys[0]], names),
             ]
         )

@@ -72,7 +72,7 @@ def _tied(ties: Mapping[str, str]) -> str:
         )
         texts.append(
             f"{pattern_shown(one.pattern)} = {right}"
-            + (f" ({len(one.keys)})" if len(one.keys) > 1 else "")
+            + (f" ({len(one.keys):,})" if len(one.keys) > 1 else "")
         )
     more = sum(len(one.keys) for one in folds[MAX_NAMES:])
     return ", ".join(texts) + (f" and {more} more" if more else "")

@@ -167,7 +167,7 @@ def _unreadable_of(
         rows.append(
             [
                 f"  {pattern_shown(pattern)}",
-                str(len(keys)) if len(keys) > 1 else "",
+                f"{len(keys):,}" if len(keys) > 1 else "",
                 shape,
                 safe(first.text),
             ]

@@ -16,6 +16,7 @@ from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, size_text
 from ckpt_tool.report.parts.table import Row, table
 from ckpt_tool.report.show import ORDER, closing_text, header_text
 from ckpt_tool.tensors import Catalog, TensorInfo
+from ckpt_tool.wording import share_text
 
 DEPTH = 2
 """Levels of modules that are shown where no depth is asked for."""
@@ -91,7 +92,7 @@ def _share(part: int, whole: int) -> str:
     """Per cent of the whole; never none where there is some."""
     if not whole:
         return "-"
-    return f"{part / whole:.1%}" if part / whole >= 0.0005 or not part else "<0.1%"
+    return share_text(part / whole)
 
 
 def _lines(
