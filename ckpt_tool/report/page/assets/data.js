@@ -41,6 +41,7 @@ const nameOf = (item) =>
   item.b.length && (DATA.command !== "diff" || !item.a.length)
     ? SIDES[1].keys[item.b[0]]
     : SIDES[0].keys[item.a[0]];
+const UNDEFINED = "undefined"; // the cosine of a tensor that is all zeros on a side
 const toneOf = (status) => "tone-" + STATUSES[status].tone;
 
 function sizeText(bytes) {

@@ -143,9 +143,9 @@ function worstIn(measure, node) {
 const worst = (measure, values) => (measure.least ? min(values) : max(values));
 // The worst of some values, of which null stands for what was not measured: NaN where one is, and a bound where one is unknown.
 function worstOfAll(measure, values) {
-  const numbers = values.filter((value) => typeof value === "number"), words = values.filter((value) => typeof value === "string");
+  const numbers = values.filter((value) => typeof value === "number"), words = values.filter((value) => typeof value === "string" && value !== UNDEFINED);
   if (words.length) return words.includes("NaN") ? "NaN" : words[0];
-  return numbers.length ? worst(measure, numbers) : null;
+  return numbers.length ? worst(measure, numbers) : values.includes(UNDEFINED) ? UNDEFINED : null;
 }
 function worstText(measure, values) {
   const known = values.filter((value) => value !== undefined);
