@@ -10,6 +10,7 @@ from io import TextIOWrapper
 from typing import TextIO
 
 from ckpt_tool.cli.options import Color
+from ckpt_tool.cli.parts.locales import is_plain_locale, is_utf8_wished
 from ckpt_tool.cli.parts.os_errors import os_error
 from ckpt_tool.errors import CkptError, InputError, OutputError, RuleError
 from ckpt_tool.formats.remote.addresses import shown, without_secrets
@@ -73,11 +74,10 @@ def width_of_terminal(stream: TextIO) -> int | None:
 
 
 def _encoding_of(stream: TextIO) -> str:
-    """What its characters are encoded in: on a terminal plain ones where `LC_ALL` asks for them,
-    though Python writes UTF-8 then.
+    """What its characters are encoded in: on a terminal plain ones where the locale asks for them,
+    though Python writes UTF-8 then; a pipe or a file gets that.
     """
-    chosen = os.environ.get("PYTHONIOENCODING") or os.environ.get("PYTHONUTF8")
-    if os.environ.get("LC_ALL") in ("C", "POSIX") and not chosen and stream.isatty():
+    if stream.isatty() and is_plain_locale() and not is_utf8_wished():
         return "ascii"
     encoding = getattr(stream, "encoding", None) or "ascii"
     try:
