@@ -341,3 +341,25 @@ def test_a_share_is_never_all_where_something_is_mapped(tmp_path):
     torch.save({"w": torch.zeros(2)}, tmp_path / "a.pth")
     torch.save({"w": torch.zeros(2), "v": torch.zeros(100, 1000)}, tmp_path / "b.pth")
     assert "(more than 99.9 % of its elements)" in ckpt("plan", "a.pth", "b.pth", cwd=tmp_path).err
+
+
+def test_what_may_belong_together_is_neither_dropped_nor_kept(tmp_path):
+    a, b = {}, {}
+    for i in range(4):
+        for name, shape in (("ln.weight", (16,)), ("ln.bias", (16,)), ("out.weight", (16, 16)), ("fc.weight", (64, 16))):
+            a[f"h.{i}.{name}"] = b[f"h.{i}.{name}"] = torch.zeros(shape)
+        a |= {f"h.{i}.attn.c_attn.weight": torch.zeros(16, 48), f"h.{i}.old.weight": torch.zeros(7, 16), f"h.{i}.attn.c_attn.bias": torch.zeros(40)}
+        b |= {f"h.{i}.attn.{name}.weight": torch.zeros(16, 16) for name in "qkv"} | {f"h.{i}.new.weight": torch.zeros(5, 16)}
+    torch.save(a, tmp_path / "a.pth")
+    torch.save(b, tmp_path / "b.pth")
+    ran = ckpt("suggest", "a.pth", "b.pth", "-o", "r.yaml", cwd=tmp_path)
+    draft = (tmp_path / "r.yaml").read_text()
+    assert "#   - h.{0..3}.old.weight\n" in draft
+    assert "#   - h.{0..3}.new.weight\n" in draft
+    assert not [line for line in draft.splitlines() if "attn" in line and "undecided" not in line]
+    together = "undecided: `h.{0..3}.attn.**` and `h.{0..3}.attn.**` may belong together, so neither `drop:` nor `keep:` has them"
+    assert together in ran.err.splitlines()
+    (tmp_path / "r.yaml").write_text(draft.replace("\n# drop", "\ndrop").replace("\n# keep", "\nkeep").replace("\n#   -", "\n  -"))
+    ran = ckpt("plan", "a.pth", "b.pth", "--rules", "r.yaml", cwd=tmp_path)
+    assert ran.status == 1
+    assert "`h.0.attn.c_attn.weight` is not a key of the target" in ran.err
