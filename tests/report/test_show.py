@@ -120,3 +120,12 @@ def test_lines_of_several_tied_tensors_say_with_what(tmp_path: Path) -> None:
     torch.save({"tied.a": one, "tied.b": one, "tied.T": one.t(), "w": torch.ones(2)}, tmp_path / "views.pth")
     lines = text(tmp_path / "views.pth").splitlines()
     assert [line.split()[-2:] for line in lines[4:6]] == [["=", "tied.a"], ["in", "tied.a"]]
+
+
+def test_a_line_has_no_list_of_hundreds_of_numbers(tmp_path: Path) -> None:
+    state = {f"layers.{i}.w": torch.zeros(1) for i in range(300)}
+    torch.save(state, tmp_path / "a.pth")
+    torch.save({key: value + (i % 3 == 0) for i, (key, value) in enumerate(state.items())}, tmp_path / "b.pth")
+    lines = ckpt("diff", "a.pth", "b.pth", "--values", cwd=tmp_path).out.splitlines()
+    assert lines[4].split()[:3] == ["~", "layers.{0,3,6,…,291,294,297}.w", "100"]
+    assert max(map(len, lines)) < 120
