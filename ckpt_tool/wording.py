@@ -38,6 +38,12 @@ def share_text(share: float) -> str:
     return ">99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
 
 
+def type_text(value: object) -> str:
+    """What a value is: `a list`, `an int`."""
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in ('a', 'e', 'i', 'o', 'u') else 'a'} {name}"
+
+
 def named(key: str) -> str:
     """A key or a pattern between backticks, an empty one as `EMPTY`."""
     return f"`{key or EMPTY}`"

@@ -236,9 +236,11 @@ def test_suggest_mappings_check_and_verify_print_as_their_commands_do(files):
 
 
 def test_what_is_no_side_is_refused(files):
-    with pytest.raises(ckpt_tool.InputError, match="give a path, a state dict or a module"):
+    with pytest.raises(ckpt_tool.InputError, match="a: is an int; give a path, a state dict or a module"):
         ckpt_tool.diff(7, "source.pth")
-    with pytest.raises(ckpt_tool.InputError, match=r"has no tensors: `module.fc.weight` is a int"):
+    with pytest.raises(ckpt_tool.InputError, match="b: is a list; give a path, a state dict or a module"):
+        ckpt_tool.diff("source.pth", [1])
+    with pytest.raises(ckpt_tool.InputError, match=r"has no tensors: `module.fc.weight` is an int"):
         ckpt_tool.diff({"module.fc.weight": 3}, "source.pth")
 
 

@@ -130,7 +130,7 @@ function fillOneRow(row, node) {
   if (TWO) return;
   const bar = el("i"), share = Math.min(100, (100 * node.bytes) / total);
   bar.style.width = `${share}%`;
-  row.append(el("span", { class: "percent" }, `${share.toFixed(1)} %`), el("span", { class: "share", "aria-hidden": "true" }, bar));
+  row.append(el("span", { class: "percent" }, percent(Math.min(node.bytes, total), total)), el("span", { class: "share", "aria-hidden": "true" }, bar));
 }
 function worstIn(measure, node) {
   if (DATA.command === "trace") return ""; // numbers of calls; a list of modules isn't called
@@ -451,7 +451,7 @@ function crumbs(map, s) {
 function sizesTable(node) {
   const rows = node.children.slice().sort((one, other) => other.bytes - one.bytes).slice(0, 500);
   const columns = [["name"], ["tensors", "right"], ["parameters", "right"], ["size", "right"], ["share", "right"]];
-  const cells = (each) => [each.name, count(each.total), count(each.elements), sizeText(each.bytes), `${((100 * each.bytes) / (node.bytes || 1)).toFixed(1)} %`];
+  const cells = (each) => [each.name, count(each.total), count(each.elements), sizeText(each.bytes), percent(each.bytes, node.bytes)];
   return el("div", { class: "scroll" }, el("table", {},
     el("thead", {}, el("tr", {}, ...columns.map(([name, side]) => el("th", { scope: "col", class: side }, name)))),
     el("tbody", {}, ...rows.map((each) => el("tr", {}, ...cells(each).map((cell, i) => el("td", { class: columns[i][1] }, cell)))))));
