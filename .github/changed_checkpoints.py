@@ -19,6 +19,10 @@ MARK = "<!-- ckpt diff -->"
 MAX_LINES = 200
 MAX_CHARACTERS = 60_000
 """A comment may have 65,536."""
+MAX_CONCLUSION = 1000
+"""Characters of a file's line, of which each may be written as several."""
+MAX_FRAME = 100
+"""Characters of what stands around a text that unfolds, but for its fences."""
 BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 """Characters that Python calls printable, and that nobody sees."""
 NO_COMMIT = "0" * 40
@@ -96,15 +100,20 @@ def report_of(base: str, changes: "list[tuple[str, str]]") -> str:
         return f"{MARK}\nNo checkpoint or key list changed.\n"
     parts = [MARK, f"### Checkpoints that changed since {base[:12]}", ""]
     with tempfile.TemporaryDirectory() as folder:
-        parts += [section(status, path, base, Path(folder)) for status, path in changes]
-    text = "\n".join(parts) + "\n"
-    if len(text) <= MAX_CHARACTERS:
-        return text
-    return text[:MAX_CHARACTERS].rsplit("\n</details>", 1)[0] + "\n</details>\n\nThe rest is in the job's log.\n"
+        sections = [section(status, path, base, Path(folder)) for status, path in changes]
+    room = MAX_CHARACTERS - len("\n".join(parts))
+    for at, (summary, text) in enumerate(sections):
+        whole = details(summary, text)
+        if len(whole) >= room:
+            parts += [] if at else [details(summary, text, max(0, room - len(summary) - MAX_FRAME))]
+            return "\n".join(parts) + "\n\nThe rest is in the job's log.\n"
+        parts.append(whole)
+        room -= len(whole) + 1
+    return "\n".join(parts) + "\n"
 
 
-def section(status: str, path: str, base: str, folder: Path) -> str:
-    """What changed in one file."""
+def section(status: str, path: str, base: str, folder: Path) -> "tuple[str, str]":
+    """What changed in one file: in a line, and the whole text."""
     before, after = folder / "before" / path, folder / "after" / path
     if status != "A":
         extract(base, path, before)
@@ -119,7 +128,7 @@ def section(status: str, path: str, base: str, folder: Path) -> str:
     word = {"A": "added", "D": "deleted"}.get(status, "changed")
     text = ran.stdout.strip() or ran.stderr.strip()
     conclusion = text.splitlines()[-1] if text else ""
-    return details(f"<code>{escaped(path)}</code> {word}: {escaped(conclusion)}", text)
+    return f"<code>{escaped(path)}</code> {word}: {escaped(conclusion[:MAX_CONCLUSION])}", text
 
 
 def compared(path: str, options: "list[str]", folder: Path) -> "subprocess.CompletedProcess[str]":
@@ -154,13 +163,15 @@ def for_runner(text: str) -> str:
     return re.sub(r"[%\r\n:,]", lambda found: f"%{ord(found[0]):02X}", text)
 
 
-def details(summary: str, text: str) -> str:
-    """A line that unfolds into a text, which may hold anything."""
+def details(summary: str, text: str, room: "int | None" = None) -> str:
+    """A line that unfolds into a text, which may hold anything; into so many characters of it."""
     lines = text.splitlines()
     if len(lines) > MAX_LINES:
         lines = [*lines[:MAX_LINES], f"… and {len(lines) - MAX_LINES} more lines", lines[-1]]
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     body = "\n".join(lines)
+    if room is not None and len(body) > room - 2 * len(fence):
+        body = body[: max(0, room - 2 * len(fence))] + "…"
     return f"<details><summary>{summary}</summary>\n\n{fence}text\n{body}\n{fence}\n\n</details>"
 
 

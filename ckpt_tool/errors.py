@@ -72,8 +72,12 @@ class Tally:
         return f"{self.mapped:,} mapped; {keys}; {self.left:,} of the source left over"
 
     def _share(self) -> str:
-        """Per cent of the target's elements that would stay fresh; never none where some would."""
+        """Per cent of the target's elements that would stay fresh; never none where some would, nor
+        all where some would not.
+        """
         share = 100 * self.fresh_elements / self.elements
+        if 99.95 <= share < 100:
+            return "more than 99.9"
         return f"{share:.1f}" if share >= 0.05 else "less than 0.1"
 
 

@@ -2,7 +2,7 @@
 of them.
 """
 
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import Collection, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from enum import Enum
 from functools import lru_cache
 from math import prod
@@ -19,6 +19,9 @@ class DType(Enum):
 
     The names of the first group are safetensors' own (its README and `tensor.rs`). The second group
     exists in torch alone.
+
+    One equals torch's type of the same kind, in `==` and in lists and tuples; in sets and dicts it
+    doesn't find it, since torch's has another hash.
 
     >>> DType("BF16").itemsize, DType.BF16.is_floating, DType.I64.is_floating
     (2, True, False)
@@ -53,6 +56,14 @@ class DType(Enum):
     # There is one object for each: Enum's own hash, of the name, costs a call.
     __hash__ = object.__hash__
 
+    def __eq__(self, other: object) -> bool:
+        if self is other or type(other) is DType:
+            return self is other
+        of = type(other)
+        if (of.__module__, of.__name__) != ("torch", "dtype"):
+            return NotImplemented
+        return TORCH_NAMES.get(self) == str(other).removeprefix("torch.")
+
     @property
     def bits(self) -> int:
         """The size of one element."""
@@ -83,6 +94,19 @@ _BITS = {
     DType.I8: 8, DType.U64: 64, DType.U32: 32, DType.U16: 16, DType.U8: 8, DType.BOOL: 8,
     DType.C64: 64, DType.C128: 128, DType.C32: 32,
 }  # fmt: skip
+
+TORCH_NAMES: dict[DType, str] = {
+    DType.F64: "float64", DType.F32: "float32", DType.F16: "float16", DType.BF16: "bfloat16",
+    DType.F8_E4M3: "float8_e4m3fn", DType.F8_E5M2: "float8_e5m2", DType.F8_E8M0: "float8_e8m0fnu",
+    DType.F8_E4M3FNUZ: "float8_e4m3fnuz", DType.F8_E5M2FNUZ: "float8_e5m2fnuz",
+    DType.F4: "float4_e2m1fn_x2", DType.I64: "int64", DType.I32: "int32", DType.I16: "int16",
+    DType.I8: "int8", DType.U64: "uint64", DType.U32: "uint32", DType.U16: "uint16",
+    DType.U8: "uint8", DType.BOOL: "bool", DType.C64: "complex64", DType.C128: "complex128",
+    DType.C32: "complex32",
+}  # fmt: skip
+"""torch's attribute name of each element type; F6 has none, and `float4_e2m1fn_x2` packs two F4
+elements.
+"""
 
 Shape = tuple[int, ...]
 
@@ -157,6 +181,16 @@ class UnreadableTensor:
     text: str = ""
 
 
+def distinct_of(infos: Iterable[TensorInfo]) -> Collection[TensorInfo]:
+    """The tensors, of those that are tied to each other only one.
+
+    >>> a, b = TensorInfo("a", DType.F32, (2,)), TensorInfo("b", DType.F32, (2,), "a", "a")
+    >>> [info.shape for info in distinct_of([a, b])]
+    [(2,)]
+    """
+    return {info.tied_to or info.key: info for info in infos}.values()
+
+
 class Catalog(Mapping[str, TensorInfo]):
     """The tensors of a checkpoint by key, in the order in which the checkpoint has them.
 
@@ -223,3 +257,8 @@ class Catalog(Mapping[str, TensorInfo]):
                 [nbytes_of(tensor.dtype, tensor.shape) for tensor in self._by_key.values()]
             )
         return self._nbytes
+
+    @property
+    def distinct_nbytes(self) -> int:
+        """Bytes of all tensors, those of a tied weight once however many keys it has."""
+        return sum(tensor.nbytes for tensor in distinct_of(self._by_key.values()))

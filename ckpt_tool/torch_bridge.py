@@ -10,25 +10,12 @@ from mmap import mmap
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import need_torch
-from ckpt_tool.tensors import DType, Shape, TensorInfo, shape_text
+from ckpt_tool.tensors import TORCH_NAMES, DType, Shape, TensorInfo, shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import torch
-
-TORCH_NAMES: dict[DType, str] = {
-    DType.F64: "float64", DType.F32: "float32", DType.F16: "float16", DType.BF16: "bfloat16",
-    DType.F8_E4M3: "float8_e4m3fn", DType.F8_E5M2: "float8_e5m2", DType.F8_E8M0: "float8_e8m0fnu",
-    DType.F8_E4M3FNUZ: "float8_e4m3fnuz", DType.F8_E5M2FNUZ: "float8_e5m2fnuz",
-    DType.F4: "float4_e2m1fn_x2", DType.I64: "int64", DType.I32: "int32", DType.I16: "int16",
-    DType.I8: "int8", DType.U64: "uint64", DType.U32: "uint32", DType.U16: "uint16",
-    DType.U8: "uint8", DType.BOOL: "bool", DType.C64: "complex64", DType.C128: "complex128",
-    DType.C32: "complex32",
-}  # fmt: skip
-"""torch's attribute name of each element type; F6 has none, and `float4_e2m1fn_x2` packs two F4
-elements.
-"""
 
 Memory = tuple[str, int]
 """A device and an address on it, or another kind of place and its number."""

@@ -27,6 +27,23 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def share_text(share: float) -> str:
+    """Per cent of a whole; never none where there is some, nor all where some is missing.
+
+    >>> share_text(0.25), share_text(0.0001), share_text(0.9999), share_text(0)
+    ('25.0%', '<0.1%', '>99.9%', '0.0%')
+    """
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    return ">99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
+
+
+def type_text(value: object) -> str:
+    """What a value is: `a list`, `an int`."""
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in ('a', 'e', 'i', 'o', 'u') else 'a'} {name}"
+
+
 def named(key: str) -> str:
     """A key or a pattern between backticks, an empty one as `EMPTY`."""
     return f"`{key or EMPTY}`"

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import ckpt_tool
+from ckpt_tool.tensors import TORCH_NAMES
 from tests.running import ckpt
 
 DOOR = ("open", "diff", "plan", "map", "suggest", "verify", "mappings", "check", "load_into", "freeze")
@@ -67,9 +68,11 @@ def test_an_index_gives_what_torch_gives(files, name, index):
 def test_a_tensor_that_is_not_read_says_how_to_read_it_and_converts_where_it_is_asked_to(files):
     with ckpt_tool.open("source.pth") as checkpoint:
         weight, wanted = checkpoint["module.fc.weight"], files["module.fc.weight"]
-        for use in (lambda: weight + 1, lambda: 1 + weight, lambda: wanted - weight, lambda: weight @ weight, lambda: -weight, lambda: weight < 1, lambda: float(weight)):
+        for use in (lambda: weight + 1, lambda: 1 + weight, lambda: wanted - weight, lambda: weight @ weight, lambda: -weight, lambda: weight < 1, lambda: float(weight),
+                    lambda: weight == wanted, lambda: wanted == weight, lambda: weight != wanted, lambda: weight in [wanted], lambda: bool(weight)):  # fmt: skip
             with pytest.raises(TypeError, match=r"LazyTensor\('module.fc.weight', F32 10×4\) has no values before it is read; `checkpoint\['module.fc.weight'\].read\(\)`"):
                 use()
+        assert {weight: 1}[weight] == 1
         with pytest.raises(AttributeError, match=r"no attribute 'mean'; `checkpoint\['module.fc.weight'\].read\(\)` is the tensor"):
             weight.mean()
         assert not hasattr(weight, "__array__")
@@ -77,6 +80,32 @@ def test_a_tensor_that_is_not_read_says_how_to_read_it_and_converts_where_it_is_
         for convert in (torch.as_tensor, torch.tensor, torch.asarray, torch.utils.dlpack.from_dlpack):
             assert torch.equal(convert(weight), wanted)
         assert torch.as_tensor(weight, dtype=torch.float64).dtype == torch.float64
+
+
+def test_a_dtype_equals_that_of_torch_and_no_other(files):
+    with ckpt_tool.open("source.pth") as checkpoint:
+        dtype = checkpoint["module.fc.weight"].dtype
+    assert dtype == torch.float32
+    assert torch.float32 == dtype
+    assert dtype in (torch.float16, torch.float32)
+    assert dtype != torch.float16
+    assert dtype != ckpt_tool.DType.F16
+    assert dtype != "F32"
+    assert {dtype: 1}[ckpt_tool.DType.F32] == 1
+    for ours, name in TORCH_NAMES.items():
+        assert [one for one in ckpt_tool.DType if one == getattr(torch, name, None)] in ([ours], [])
+
+
+def test_tied_weights_stay_tied_in_a_state_dict(tmp_path):
+    tied = torch.ones(4, 2)
+    torch.save({"emb.w": tied, "w": torch.ones(2), "lm.w": tied, "row": tied[0]}, tmp_path / "tied.pth")
+    with ckpt_tool.open(tmp_path / "tied.pth") as checkpoint:
+        state = checkpoint.state_dict()
+    assert list(state) == ["emb.w", "w", "lm.w", "row"]
+    assert state["lm.w"].data_ptr() == state["emb.w"].data_ptr()
+    state["emb.w"][0] = 7
+    assert state["lm.w"].tolist() == [[7, 7], [1, 1], [1, 1], [1, 1]]
+    assert state["row"].tolist() == [1, 1]
 
 
 def test_an_index_outside_raises_as_torch_does(files):
@@ -207,9 +236,11 @@ def test_suggest_mappings_check_and_verify_print_as_their_commands_do(files):
 
 
 def test_what_is_no_side_is_refused(files):
-    with pytest.raises(ckpt_tool.InputError, match="give a path, a state dict or a module"):
+    with pytest.raises(ckpt_tool.InputError, match="a: is an int; give a path, a state dict or a module"):
         ckpt_tool.diff(7, "source.pth")
-    with pytest.raises(ckpt_tool.InputError, match=r"has no tensors: `module.fc.weight` is a int"):
+    with pytest.raises(ckpt_tool.InputError, match="b: is a list; give a path, a state dict or a module"):
+        ckpt_tool.diff("source.pth", [1])
+    with pytest.raises(ckpt_tool.InputError, match=r"has no tensors: `module.fc.weight` is an int"):
         ckpt_tool.diff({"module.fc.weight": 3}, "source.pth")
 
 

@@ -14,7 +14,7 @@ from ckpt_tool.advising.parts import is_below
 from ckpt_tool.advising.relatives import twins
 from ckpt_tool.advising.unused import UnusedKeys
 from ckpt_tool.tensors import Catalog, counted
-from ckpt_tool.wording import EMPTY
+from ckpt_tool.wording import EMPTY, share_text
 
 MIN_USED = 0.6
 """The share of the source's keys, in the module that all mapped ones are in, that must be mapped
@@ -37,7 +37,7 @@ def doubts_in_words(doubts: Sequence[Doubt]) -> tuple[str, ...]:
 def _in_words(doubt: Doubt, more: int) -> str:
     path, other = (f"`{name}`" if name else "" for name in (doubt.path, doubt.other))
     return " ".join(word for word in (path, doubt.why, other) if word) + (
-        f", and {more} more" if more else ""
+        f", and {more:,} more" if more else ""
     )
 
 
@@ -72,14 +72,19 @@ def _too_little(leftovers: Leftovers, unused: UnusedKeys) -> Iterator[Doubt]:
     """A pairing that takes little of where it takes anything is no sign that the two networks have
     to do with each other.
     """
-    inside = [key for key in leftovers.source if is_below(key, unused.root)]
+    root = unused.root
+    inside = [key for key in leftovers.source if is_below(key, root)]
     known = sum(key in leftovers.taken or key in unused.harmless for key in inside)
     if known < MIN_USED * len(inside):
-        yield Doubt("", f"only {known} of {counted(len(inside), 'key')} of the source are used")
+        of = f"{counted(len(inside), 'key')} of {f'`{root}` in ' if root else ''}the source"
+        used = sum(key in leftovers.taken for key in inside)
+        yield Doubt("", f"only {used:,} of {of} are used")
     shares = _share(leftovers.taken, leftovers.source), _share(leftovers.made, leftovers.target)
     if max(shares) < MIN_OF_A_SIDE:
-        used = f"only {shares[0]:.1%} of the source's values are used"
-        yield Doubt("", f"{used}, for {shares[1]:.1%} of the target's")
+        of_source, of_target = (share_text(share) for share in shares)
+        yield Doubt(
+            "", f"only {of_source} of the source's values are used, for {of_target} of the target's"
+        )
 
 
 def _share(keys: Iterable[str], catalog: Catalog) -> float:

@@ -56,6 +56,56 @@ def _sizes(shapes: Shapes) -> dict[int, str]:
     long in all but the first dimension.
     """
     found = {prod(shape): key for key, shape in shapes.items()}
+    for keys in _groups(shapes):
+        found.setdefault(sum(prod(shapes[key]) for key in keys), keys[0])
+    return found
+
+
+def belonging(left: Shapes, fresh: Shapes) -> tuple[list[str], list[str]]:
+    """All matrices of both sides that may make each other, with their vectors: by themselves or
+    with those beside them they have as many elements.
+
+    >>> belonging({"qkv.weight": (4, 8)}, {"k.weight": (4, 4), "v.weight": (4, 4), "n": (4,)})
+    (['qkv.weight'], ['k.weight', 'v.weight'])
+    """
+    source, target = (_all_of_sizes(_matrices(side)) for side in (left, fresh))
+    common = source.keys() & target.keys()
+    found = [{key for size in common for key in side[size]} for side in (source, target)]
+    return _with_vectors(found[0], left), _with_vectors(found[1], fresh)
+
+
+def _matrices(shapes: Shapes) -> Shapes:
+    return {key: shape for key, shape in shapes.items() if len(shape) > 1}
+
+
+def _with_vectors(found: set[str], shapes: Shapes) -> list[str]:
+    """The keys that were found, with those of their modules that are vectors, in order."""
+    modules = {key.rpartition(".")[0] for key in found if "." in key}
+    return [
+        key
+        for key, shape in shapes.items()
+        if key in found or (len(shape) < 2 and key.rpartition(".")[0] in modules)
+    ]
+
+
+def _all_of_sizes(shapes: Shapes) -> dict[int, set[str]]:
+    """All tensors by the numbers of elements that they have, alone or with those beside them: with
+    all, and of equal ones with one or two.
+    """
+    found: dict[int, set[str]] = defaultdict(set)
+    for key, shape in shapes.items():
+        found[prod(shape)].add(key)
+    for keys in _groups(shapes):
+        sizes = [prod(shapes[key]) for key in keys]
+        found[sum(sizes)].update(keys)
+        if len({*sizes}) == 1:
+            for count in range(2, min(len(keys), 4)):
+                found[count * sizes[0]].update(keys)
+    return found
+
+
+def _groups(shapes: Shapes) -> Iterable[Sequence[str]]:
+    """The keys that could be one tensor together, as `_sizes` says."""
     groups: dict[object, list[str]] = defaultdict(list)
     for key, shape in shapes.items():
         module, _, leaf = key.rpartition(".")
@@ -64,9 +114,7 @@ def _sizes(shapes: Shapes) -> dict[int, str]:
             key
         )
         groups["inside", module, len(shape), shape].append(key)
-    for keys in groups.values():
-        found.setdefault(sum(prod(shapes[key]) for key in keys), keys[0])
-    return found
+    return groups.values()
 
 
 def _tables(left: Shapes, fresh: Shapes) -> Iterator[Relative]:

@@ -89,7 +89,7 @@ def _line(pairs: Sequence[KeyPair], source: Catalog, target: Catalog, is_rare: b
     """The first pair of a kind with both shapes; where few have others, what would adapt them."""
     origin, key = pairs[0]
     shapes = (source[origin].shape, target[key].shape)
-    many = f", and {len(pairs) - 1} like it" if len(pairs) > 1 else ""
+    many = f", and {len(pairs) - 1:,} like it" if len(pairs) > 1 else ""
     notes = _notes(origin, key, source, target) if is_rare else []
     sizes = f"{shape_text(shapes[0])} and {shape_text(shapes[1])}"
     return "; ".join([f"same place, another shape: {origin} -> {key}, {sizes}{many}", *notes])

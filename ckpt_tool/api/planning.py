@@ -147,7 +147,7 @@ def _named_source(given: Given | None, rules: RuleSet | None) -> Given:
         raise InputError(
             "source",
             "no source is given, and no rule file names one",
-            "ckpt map SOURCE TARGET, or `source:` in the rules",
+            "give SOURCE and TARGET, or `source:` in the rules",
         )
     return source
 

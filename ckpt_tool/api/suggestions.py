@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
     from ckpt_tool.engine.sources import TensorSource
 
+MAX_PATTERNS = 3
+"""Patterns of a side that a doubt names."""
+
 
 def suggest_rules(
     source: Given,
@@ -53,11 +56,74 @@ def suggest_rules(
             found = suggest(opened_source.catalog, opened_target.catalog, pairs, least)
         doubts = _doubts(found, opened_source, opened_target)
         catalogs = opened_source.catalog, opened_target.catalog
-        return replace(
+        words = (*_not_followed(pairs, found, *catalogs), *doubts_in_words(doubts))
+        found = replace(
             found,
-            doubts=(*_not_followed(pairs, found, *catalogs), *doubts_in_words(doubts)),
+            doubts=words,
             doubtful=tuple((one.path, one.other) for one in doubts if one.path),
         )
+        return _without_belonging(found, *catalogs) if words or not found.rules else found
+
+
+def _without_belonging(found: Suggestion, source: Catalog, target: Catalog) -> Suggestion:
+    """A draft that leaves something to a person, without lines that would drop and keep what may
+    belong together: once uncommented they would lose it without a word.
+    """
+    from ckpt_tool.advising import belonging
+
+    alignment = found.alignment
+    done = {key for pair in alignment.shape_mismatches for key in pair}
+    done.update(key for one in alignment.ambiguous for key in (*one.sources, *one.targets))
+    left, fresh = (
+        {key: catalog[key].shape for key in keys if key in catalog and key not in done}
+        for keys, catalog in (
+            (alignment.unpaired_source, source),
+            (alignment.unpaired_target, target),
+        )
+    )
+    sources, targets = belonging(left, fresh)
+    if not sources:
+        return found
+    ready = found.ready and replace(
+        found.ready,
+        drop=_other_patterns(found.ready.drop, sources, source),
+        keep=_other_patterns(found.ready.keep, targets, target),
+    )
+    doubt = (
+        f"{_patterns(sources, source)} and {_patterns(targets, target)} may belong together, so "
+        "neither `drop:` nor `keep:` has them"
+    )
+    return replace(
+        found,
+        drop=_other_patterns(found.drop, sources, source),
+        keep=_other_patterns(found.keep, targets, target),
+        ready=ready,
+        doubts=(*found.doubts, doubt),
+    )
+
+
+def _other_patterns(
+    patterns: Sequence[str], keys: Sequence[str], catalog: Catalog
+) -> tuple[str, ...]:
+    """Patterns for what some match but for these keys."""
+    from ckpt_tool.keys import Matcher, fold, parse
+
+    left_out = set(keys)
+    matchers = [Matcher(parse(pattern)) for pattern in patterns]
+    matched = {key: None for key in catalog if any(one.match(key) is not None for one in matchers)}
+    rest = {key: None for key in matched if key not in left_out}
+    if len(rest) == len(matched):
+        return tuple(patterns)
+    return tuple(one.pattern for one in fold(rest, catalog))
+
+
+def _patterns(keys: Sequence[str], catalog: Catalog) -> str:
+    """The first patterns for keys, and how many more there are."""
+    from ckpt_tool.keys import fold
+
+    folds = fold(dict.fromkeys(keys), catalog)
+    more = f" and {len(folds) - MAX_PATTERNS:,} more" if len(folds) > MAX_PATTERNS else ""
+    return ", ".join(f"`{one.pattern}`" for one in folds[:MAX_PATTERNS]) + more
 
 
 def _doubts(found: Suggestion, source: Checkpoint, target: TensorSource) -> tuple[Doubt, ...]:

@@ -21,6 +21,7 @@ from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.page import Html, write_page
 from ckpt_tool.cli.parts.progress import watching, working
+from ckpt_tool.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +111,11 @@ def diff(
             os.environ.setdefault(name, "1")
     from ckpt_tool import api
 
-    check_table_format(format_)
+    check_table_format(format_, json)
+    if side_by_side and (json or format_ != "table"):
+        other = "--json" if json else "--format"
+        hint = "leave it out; -v has equal tensors too"
+        raise InputError("--side-by-side", f"can't be asked together with {other}", hint)
     asked = api.Comparison(values, renames, tuple(include or ()), tuple(exclude or ()), rtol, atol)
     with api.open_side(a) as source, api.open_side(b, source) as target:
         sides = (source, target)

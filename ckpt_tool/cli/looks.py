@@ -9,6 +9,7 @@ import typer
 
 from ckpt_tool.cli.output import print_note, show_result
 from ckpt_tool.cli.parts.helping import PRINTING
+from ckpt_tool.errors import InputError
 
 if TYPE_CHECKING:
     from ckpt_tool.report.tables.formats import Table
@@ -57,12 +58,14 @@ Filter = Annotated[
 ]
 
 
-def check_table_format(name: str) -> None:
-    """Raises InputError for a format that there is not."""
+def check_table_format(name: str, json: bool = False) -> None:
+    """Raises InputError for a format that there is not, and for a table that is to be JSON."""
     if name != "table":
         from ckpt_tool.report.tables.formats import check_format
 
         check_format(name)
+        if json:
+            raise InputError("--format", "can't be asked together with --json", "leave out one")
 
 
 def show_table(table: Table, name: str, conclusion: str) -> None:

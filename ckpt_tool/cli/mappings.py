@@ -103,7 +103,7 @@ def mappings(
     """
     from ckpt_tool import api
 
-    check_table_format(format_)
+    check_table_format(format_, json)
     if schema:
         if output is not None:
             api.write_text(output, api.rules_schema(), force, ())

@@ -10,6 +10,7 @@ from io import TextIOWrapper
 from typing import TextIO
 
 from ckpt_tool.cli.options import Color
+from ckpt_tool.cli.parts.locales import is_plain_locale, is_utf8_wished
 from ckpt_tool.cli.parts.os_errors import os_error
 from ckpt_tool.errors import CkptError, InputError, OutputError, RuleError
 from ckpt_tool.formats.remote.addresses import shown, without_secrets
@@ -73,11 +74,10 @@ def width_of_terminal(stream: TextIO) -> int | None:
 
 
 def _encoding_of(stream: TextIO) -> str:
-    """What its characters are encoded in: on a terminal plain ones where `LC_ALL` asks for them,
-    though Python writes UTF-8 then.
+    """What its characters are encoded in: on a terminal plain ones where the locale asks for them,
+    though Python writes UTF-8 then; a pipe or a file gets that.
     """
-    chosen = os.environ.get("PYTHONIOENCODING") or os.environ.get("PYTHONUTF8")
-    if os.environ.get("LC_ALL") in ("C", "POSIX") and not chosen and stream.isatty():
+    if stream.isatty() and is_plain_locale() and not is_utf8_wished():
         return "ascii"
     encoding = getattr(stream, "encoding", None) or "ascii"
     try:
@@ -203,6 +203,19 @@ def _point_to_traceback(error: CkptError, is_shown: bool) -> None:
         error.hint = "--debug shows its traceback"
 
 
+_ALIASES = {"--include": "--filter", "--filter": "--include"}
+"""Options with two names, each with the other."""
+
+
+def _as_typed(error: CkptError, arguments: Sequence[str]) -> None:
+    """Has an error name an option as the command line did."""
+    if not isinstance(error, InputError) or error.path not in _ALIASES:
+        return
+    typed = {argument.partition("=")[0] for argument in arguments}
+    if error.path not in typed and _ALIASES[error.path] in typed:
+        error.path = _ALIASES[error.path]
+
+
 def fail(error: Exception, arguments: Sequence[str]) -> int:
     """Prints an error and gives the exit status: 1 for rules that don't fit, 2 for what can't be
     used.
@@ -215,6 +228,7 @@ def fail(error: Exception, arguments: Sequence[str]) -> int:
     if error_in_words is not None:
         if not error_in_words.is_reported:
             _point_to_traceback(error_in_words, "--debug" in arguments)
+            _as_typed(error_in_words, arguments)
             print_annotations("--github" in arguments, error_in_words)
             style = Style(_are_messages_coloured(arguments), width=width_of_terminal(sys.stderr))
             print_note(error_text(error_in_words, style))

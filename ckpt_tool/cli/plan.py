@@ -82,7 +82,7 @@ def plan(
     )
 
     style = style_of(color, verbose)
-    _check_format(format_, bool(why))
+    _check_format(format_, bool(why), json)
     is_shown = not (quiet or json)
     with working(is_shown) as done, api.plan_checkpoint(source, target, options) as planned:
         done()
@@ -127,13 +127,13 @@ def plan(
         raise typer.Exit(NO if planned.plan is None else YES)
 
 
-def _check_format(name: str, is_asked: bool) -> None:
+def _check_format(name: str, is_asked: bool, json: bool) -> None:
     """Raises InputError for a table that there is not, or of which nothing would be printed."""
     if is_asked and name != "table":
         raise InputError(
             "--format", "is for the whole plan, not for --why", "leave one of them out"
         )
-    check_table_format(name)
+    check_table_format(name, json)
 
 
 def _check_asked(keys: "Iterable[str]", planned: "Planned") -> None:

@@ -30,6 +30,8 @@ from ckpt_tool.cli.parts.progress import watching
 from ckpt_tool.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ckpt_tool.formats import Checkpoint
     from ckpt_tool.report.parts.style import Style
     from ckpt_tool.watching import Watch
@@ -108,11 +110,17 @@ def show(
     from ckpt_tool.report.show import checksums_text, show_json
 
     is_tree = tree or depth is not None
-    _check_looks(format_, is_tree, json, keys or digests or checksum or health)
+    asked = {
+        "--tree": is_tree, "--health": health, "--checksum": checksum, "--digests": digests,
+        "--keys": keys, "--json": json,
+    }  # fmt: skip
+    lists = [name for name, is_asked in asked.items() if is_asked]
+    check_table_format(format_)
+    _check_lists(lists)
+    _check_looks(lists, format_, sort, filters, strict)
     if health:
-        if keys or digests or checksum or html:
-            fact = "has no report page" if html else "can't be asked together with another list"
-            raise InputError("--health", fact)
+        if html:
+            raise InputError("--health", "has no report page")
         raise typer.Exit(_show_health(path, json, quiet, style_of(color, verbose)))
     with open_checkpoint(path) as opened:
         checkpoint = api.filtered(opened, filters) if filters else opened
@@ -149,13 +157,34 @@ class _Look:
     is_filtered: bool
 
 
-def _check_looks(table: str, is_tree: bool, json: bool, is_list: bool) -> None:
-    """Raises InputError for options that exclude each other."""
-    check_table_format(table)
-    if table != "table" and (json or is_tree or is_list):
-        raise InputError("--format", "is for the list of tensors", "leave out the other list")
-    if is_tree and (json or is_list):
-        raise InputError("--tree", "can't be asked together with another list")
+_TOGETHER = ({"--digests", "--keys"}, {"--checksum", "--json"}, {"--health", "--json"})
+"""Lists that are one when they are asked for together."""
+_WHOLE = ("--health", "--checksum")
+"""Lists that are of whole files, whatever is filtered."""
+_OF_WHOLE = "that is of whole files; leave out --filter"
+
+
+def _check_lists(lists: "Sequence[str]") -> None:
+    """Raises InputError for lists of which only one could be printed."""
+    if len(lists) > 1 and set(lists) not in _TOGETHER:
+        raise InputError(lists[0], f"can't be asked together with {lists[1]}", "leave out one")
+
+
+def _check_looks(
+    lists: "Sequence[str]", table: str, sort: Sort, filters: list[str] | None, strict: bool
+) -> None:
+    """Raises InputError for options that would change nothing of the list that is asked for."""
+    if table != "table" and lists:
+        raise InputError("--format", "is for the list of tensors", f"leave out {lists[0]}")
+    if sort is not Sort.order and lists not in ([], ["--tree"]):
+        fact = f"is for the list of tensors and --tree; {lists[0]} has an order of its own"
+        raise InputError("--sort", fact, "leave it out")
+    if filters and (whole := [name for name in lists if name in _WHOLE]):
+        raise InputError("--filter", f"can't be asked together with {whole[0]}", _OF_WHOLE)
+    if strict and "--health" in lists:
+        raise InputError(
+            "--strict", "can't be asked together with --health", "run one after the other"
+        )
 
 
 def _show(checkpoint: "Checkpoint", opened: "Checkpoint", look: _Look, style: "Style") -> None:

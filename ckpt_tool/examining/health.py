@@ -48,6 +48,8 @@ class Health:
     """Tensors of the state dict that can't be read here, and were not examined."""
     outside: int = 0
     """Tensors outside of the state dict, which were not examined."""
+    distinct_nbytes: int = 0
+    """The bytes, those of a tied weight once."""
 
     @property
     def is_healthy(self) -> bool:
@@ -89,6 +91,7 @@ def examine(
         _unread(checkpoint),
         len(catalog.unreadable),
         len(checkpoint.contents.elsewhere),
+        catalog.distinct_nbytes,
     )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -260,6 +261,14 @@ def _unopened(path: str, error: OSError | ValueError) -> InputError:
     return InputError(path, (getattr(error, "strerror", None) or str(error)).lower(), hint)
 
 
+_FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_][\w.]*")
+"""How a target names what builds a model: `package.module:function`."""
+_A_MODEL = (
+    "only files can be shown and compared; a model that code builds is a target: "
+    "`ckpt plan A {}`, or `ckpt_tool.diff(path, model)` in Python"
+)
+
+
 def _missing(path: str) -> InputError:
     if not os.path.islink(path):
         return InputError(path, "no such file", _nearest(path))
@@ -282,6 +291,8 @@ def _nearest(path: str) -> str | None:
         return f"is {meant} meant?" if meant else "its folder does not exist"
     if meant:
         return f"is {meant} meant?"
+    if _FACTORY.fullmatch(path):
+        return _A_MODEL.format(path)
     near = nearest_file(name, names) if len(names) < MAX_NEIGHBOURS else None
     return f"did you mean {os.path.join(folder, near)}?" if near else None
 

@@ -1,5 +1,6 @@
 """Files that are no checkpoints of a format read here: what each is, and what to do about it."""
 
+import os
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable
@@ -76,7 +77,8 @@ def refuse_foreign(file: SourceFile, head: bytes) -> None:
     _refuse_texts(file, text.lstrip()[:200].lower())
     _refuse_rules(file, text)
     if file.path.endswith(".py"):
-        hint = "a model that it builds is a target, as `package.module:function`"
+        module = os.path.basename(file.path).removesuffix(".py")
+        hint = f"a model that it builds is a target: `ckpt plan A {module}:FUNCTION`"
         raise FormatError(file.path, "is Python code, not a checkpoint", hint)
     _refuse_models(file, head)
     _refuse_cut_safetensors(file, head)

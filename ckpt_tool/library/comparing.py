@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api import Comparison, diff_checkpoints, diff_hints
 from ckpt_tool.comparing import Diff
+from ckpt_tool.errors import InputError
+from ckpt_tool.formats import Checkpoint
 from ckpt_tool.library.words import speaks_python
 from ckpt_tool.report.diff import diff_text
+from ckpt_tool.wording import type_text
 
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
@@ -67,10 +71,19 @@ def diff(
     (False, ['fc.weight', 'weight', 'bias'])
     """
     options = Comparison(values, renames, _texts(include), _texts(exclude), rtol, atol)
+    for name, given in (("a", a), ("b", b)):
+        _check_side(name, given)
     found = diff_checkpoints(a, b, options=options)
     hints = tuple(diff_hints(found, found.labels))
     plain = {each.name: getattr(found, each.name) for each in fields(Diff)}
     return DiffReport(**plain, hints=hints)
+
+
+def _check_side(name: str, given: object) -> None:
+    """Raises InputError for what can't be compared, by the argument's own name."""
+    known = isinstance(given, str | os.PathLike | Checkpoint | Mapping)
+    if not known and not hasattr(given, "state_dict"):
+        raise InputError(name, f"is {type_text(given)}", "give a path, a state dict or a module")
 
 
 def _texts(given: str | Sequence[str]) -> tuple[str, ...]:

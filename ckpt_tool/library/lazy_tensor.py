@@ -20,7 +20,8 @@ class LazyTensor:
     by `read()` or by an index.
 
     An index of numbers and slices reads about the bytes that it asks for, in whatever number of
-    files these lie; then no checksum of the whole tensor is looked at.
+    files these lie; then no checksum of the whole tensor is looked at. What would need values,
+    `==` too, raises TypeError; `dtype` equals torch's own.
 
     >>> import ckpt_tool, torch
     >>> torch.save({"conv1.weight": torch.ones(64, 3, 7, 7)}, "model.pth")
@@ -68,7 +69,9 @@ class LazyTensor:
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _unread
     __rtruediv__ = __matmul__ = __rmatmul__ = __pow__ = __rpow__ = __neg__ = __abs__ = _unread
-    __lt__ = __le__ = __gt__ = __ge__ = __float__ = __int__ = _unread
+    __lt__ = __le__ = __gt__ = __ge__ = __float__ = __int__ = __bool__ = _unread
+    __eq__ = __ne__ = _unread
+    __hash__ = object.__hash__
 
     def _how_to_read(self) -> str:
         return f"`checkpoint[{self.key!r}].read()` is the tensor"

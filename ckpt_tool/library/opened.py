@@ -107,8 +107,9 @@ class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
             raise InputError(self.path, "is closed", "open it again, or read inside the block")
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """All tensors, read into memory, in the file's order. Raises FormatError where a checksum
-        is wrong.
+        """All tensors, read into memory, in the file's order. Keys of a tied weight get one tensor,
+        as from `torch.load`; other views of a storage get memory of their own. Raises FormatError
+        where a checksum is wrong.
 
         >>> import ckpt_tool, torch
         >>> torch.save({"fc.bias": torch.ones(2)}, "model.pth")
@@ -116,14 +117,19 @@ class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
         ...     checkpoint.state_dict()
         {'fc.bias': tensor([1., 1.])}
         """
-        return {key: self.read(key) for key in self.catalog}
+        found: dict[str, torch.Tensor] = {}
+        for key, info in self.catalog.items():
+            tied = found.get(info.tied_to) if info.tied_to is not None else None
+            found[key] = self.read(key) if tied is None else tied
+        return found
 
     def __enter__(self) -> Self:
         return self
 
     def __repr__(self) -> str:
         tensors = plural(len(self), "tensor")
-        return f"OpenCheckpoint({self.path!r}, {tensors}, {size_text(self.catalog.nbytes)})"
+        size = size_text(self.catalog.distinct_nbytes)
+        return f"OpenCheckpoint({self.path!r}, {tensors}, {size})"
 
     def _repr_html_(self) -> str:
         from ckpt_tool.report.notebook.reprs import show_html

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 from ckpt_tool.frozen import frozen
 from ckpt_tool.ops.op import Inverse, Leaf, Node, Op, OpError, Part, TensorForm
 from ckpt_tool.regions import Region
-from ckpt_tool.tensors import DType
-from ckpt_tool.torch_bridge import DTYPES, TORCH_NAMES, torch_dtype
+from ckpt_tool.tensors import TORCH_NAMES, DType
+from ckpt_tool.torch_bridge import DTYPES, torch_dtype
 
 if TYPE_CHECKING:
     import torch

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from ckpt_tool.comparing import READABLE, Diff, Entry, Uncompared
 from ckpt_tool.keys import fold, outline, quote
 from ckpt_tool.keys.folding.pairs import spelt
+from ckpt_tool.report.parts.amounts import amount_of
 from ckpt_tool.report.parts.sizes import sizes_of
 from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, plural, safe, size_text
 from ckpt_tool.report.parts.table import Row, columns, table
@@ -51,13 +52,19 @@ def header_text(diff: Diff, names: tuple[str, str], style: Style) -> str:
     """The two sides, with how many tensors and bytes each has."""
     sides = zip(("---", "+++"), names, (diff.a, diff.b), diff.whole_sides, strict=True)
     rows = [
-        [f"{sign} {safe(name)}", _tensors_text(catalog, whole), size_text(catalog.nbytes)]
+        [f"{sign} {safe(name)}", _tensors_text(catalog, whole), *_bytes(catalog)]
         for sign, name, catalog, whole in sides
     ]
-    lines = columns(rows, "lrr", style)
+    lines = columns(rows, "lrrl", style)
     return "\n".join(
         style.paint(line, colour) for line, colour in zip(lines, ("red", "green"), strict=True)
     )
+
+
+def _bytes(catalog: Catalog) -> tuple[str, str]:
+    """The size of a side, and whether something in it counts once."""
+    amount = amount_of(catalog.values())
+    return size_text(amount.nbytes), f"({amount.remark})" if amount.remark else ""
 
 
 def _tensors_text(catalog: Catalog, whole: Catalog) -> str:
@@ -195,7 +202,7 @@ def _label(entry: Entry) -> object:
 
 
 def _count(entries: Sequence[Entry]) -> str:
-    return str(len(entries)) if len(entries) > 1 else ""
+    return f"{len(entries):,}" if len(entries) > 1 else ""
 
 
 def _row(sign: str, pattern: str, entries: list[Entry]) -> Row:
@@ -230,7 +237,7 @@ def _uncompared(diff: Diff, names: tuple[str, str], style: Style) -> str:
         rows.append(
             [
                 f"  ? {pattern_shown(one.pattern)}",
-                str(len(one.keys)) if len(one.keys) > 1 else "",
+                f"{len(one.keys):,}" if len(one.keys) > 1 else "",
                 _kinds(known[one.keys[0]], names),
             ]
         )

@@ -47,7 +47,7 @@ def health_line(health: Health, style: Style = PLAIN) -> str:
     if health.findings:
         found = plural(len(health.findings), "finding")
         return f"{path}: {style.paint('not healthy', 'red')}: {found}{left}"
-    size = size_text(health.nbytes)
+    size = size_text(health.distinct_nbytes)
     if not health.is_healthy:
         verdict = style.paint("not known to be healthy", "yellow")
         of = plural(health.tensors + health.unreadable, "tensor")

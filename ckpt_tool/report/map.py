@@ -36,7 +36,9 @@ def written_text(
     notes = (beside_note(written), left_behind_note(left), left_behind_note(of_target, _OF_TARGET))
     lines += [note for note in notes if note]
     lines += [f"{digest}  {safe(name)}" for name, digest in written.sha256.items()]
-    files = f" in {plural(len(written.shards), 'file')}" if written.shards else ""
+    # Of a whole folder every file is listed, elsewhere the shards alone, without their index.
+    noun = "file" if written.is_whole else "shard"
+    files = f" in {plural(len(written.shards), noun)}" if written.shards else ""
     if written.in_place:
         some = f"{written.renamed:,} of " if written.renamed < written.tensors else ""
         count = f"{some}{plural(written.tensors, 'tensor')}"
@@ -72,7 +74,7 @@ def _tied(ties: Mapping[str, str]) -> str:
         )
         texts.append(
             f"{pattern_shown(one.pattern)} = {right}"
-            + (f" ({len(one.keys)})" if len(one.keys) > 1 else "")
+            + (f" ({len(one.keys):,})" if len(one.keys) > 1 else "")
         )
     more = sum(len(one.keys) for one in folds[MAX_NAMES:])
     return ", ".join(texts) + (f" and {more} more" if more else "")

@@ -10,6 +10,7 @@ from ckpt_tool.mapping.plan import Draft, Plan, Step, step_forms
 from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.ops import ops_argument
 from ckpt_tool.ops.fits import Fit
+from ckpt_tool.report.parts.amounts import amount_of
 from ckpt_tool.report.parts.mapped import MappedRow, mapped_rows, ops_text, rest_folds
 from ckpt_tool.report.parts.problems import problem_json
 from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, plural, safe, size_text
@@ -75,8 +76,10 @@ def _margin(word: str) -> str:
 
 
 def _side_row(word: str, name: str, catalog: Catalog) -> Row:
-    counts = (plural(len(catalog), "tensor"), size_text(catalog.nbytes))
-    return Row((safe(name),), counts, margin=_margin(word))
+    amount = amount_of(catalog.values())
+    counts = (plural(amount.tensors, "tensor"), size_text(amount.nbytes))
+    remark = f"({amount.remark})" if amount.remark else ""
+    return Row((safe(name),), counts, remark, margin=_margin(word))
 
 
 def _mapped(plan: Plan, style: Style) -> list[str]:

@@ -27,7 +27,7 @@ def renamed_section(diff: Diff, style: Style) -> str:
     rows = [
         Row(
             (f"> {pattern_shown(a)}", f"→ {pattern_shown(b)}"),
-            (str(len(group)) if len(group) > 1 else "",),
+            (f"{len(group):,}" if len(group) > 1 else "",),
             _remark(group),
         )
         for a, b, group in groups

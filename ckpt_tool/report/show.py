@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ckpt_tool.formats import Checkpoint, Extra, LeftBehind
-from ckpt_tool.keys import Fold, outline, quote
+from ckpt_tool.keys import Fold, fold, outline, quote
 from ckpt_tool.report.parts.amounts import (
+    amount_of,
     by_dtype,
+    bytes_text,
     dtypes_text,
     elements_text,
     shapes_text,
@@ -78,9 +80,9 @@ def _tensors(catalog: Catalog, style: Style, sort: str = ORDER) -> list[str]:
                 f"{len(infos):,}" if len(infos) > 1 else "",
                 dtypes_text(infos),
                 shapes_text(info.shape for info in infos),
-                size_text(sum(info.nbytes for info in infos)),
+                size_text(amount_of(infos).nbytes),
             ),
-            _tie(infos),
+            _tie(infos, catalog, style),
             margin="",
         )
         for pattern, infos in groups_of(catalog, style, sort)
@@ -89,14 +91,20 @@ def _tensors(catalog: Catalog, style: Style, sort: str = ORDER) -> list[str]:
     return [style.paint(first, "dim"), *others] if others else []
 
 
-def _tie(infos: Sequence[TensorInfo]) -> str:
-    """What a tensor is one with, or shares its storage with."""
-    one = infos[0]
-    if len(infos) > 1 or one.shared_storage_with is None:
+def _tie(infos: Sequence[TensorInfo], of: Catalog, style: Style) -> str:
+    """What tensors are one with, or share their storage with: a key, or a pattern for several."""
+    is_tied = all(info.tied_to is not None for info in infos)
+    others = [info.tied_to if is_tied else info.shared_storage_with for info in infos]
+    names = dict.fromkeys(one for one in others if one is not None)
+    if not names:
         return ""
-    if one.tied_to is not None:
-        return f"= {pattern_shown(one.tied_to)}"
-    return f"in {pattern_shown(one.shared_storage_with)}"
+    folds = fold(names, of) if style.is_folded else ()
+    if len(infos) == 1 or len(folds) != 1:
+        first, *more = names
+        name = pattern_shown(first) + (f" and {len(more):,} more" if more else "")
+    else:
+        name = pattern_shown(folds[0].pattern)
+    return f"= {name}" if is_tied else f"in {name}"
 
 
 Group = tuple[str, list[TensorInfo]]
@@ -110,7 +118,7 @@ def groups_of(catalog: Catalog, style: Style = PLAIN, sort: str = ORDER) -> list
 def in_order(groups: list[Group], sort: str) -> list[Group]:
     """The groups as they come, the largest first, or by name, numbers by their size."""
     if sort == "size":
-        return sorted(groups, key=lambda group: -sum(info.nbytes for info in group[1]))
+        return sorted(groups, key=lambda group: -amount_of(group[1]).nbytes)
     return sorted(groups, key=lambda group: by_number(group[0])) if sort == "name" else groups
 
 
@@ -159,7 +167,7 @@ def _unreadable_of(
         rows.append(
             [
                 f"  {pattern_shown(pattern)}",
-                str(len(keys)) if len(keys) > 1 else "",
+                f"{len(keys):,}" if len(keys) > 1 else "",
                 shape,
                 safe(first.text),
             ]
@@ -263,7 +271,7 @@ def closing_text(checkpoint: Checkpoint, of: Catalog | None = None) -> str:
     if of is not None:
         tensors = f"{len(catalog):,} of {plural(len(of), 'tensor')}"
     elements = f"{elements_text(catalog.values())}, " if catalog else ""
-    text = f"{tensors}, {elements}{size_text(catalog.nbytes)}{unread}"
+    text = f"{tensors}, {elements}{bytes_text(catalog)}{unread}"
     if not others or of is not None:
         return text
     elsewhere = size_text(sum(info.nbytes for info in others))
@@ -313,6 +321,7 @@ def show_json(checkpoint: Checkpoint) -> dict[str, object]:
         "left_behind": left_behind_json(contents.left_behind),
         "rivals": list(contents.rivals),
         "layout": contents.layout,
+        "distinct_bytes": contents.catalog.distinct_nbytes,
     }
 
 

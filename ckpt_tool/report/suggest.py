@@ -1,5 +1,7 @@
 """Drafted rules as people and machines read them."""
 
+from collections.abc import Sequence
+
 from ckpt_tool.align import Aligned, Suggestion
 from ckpt_tool.ops import ops_argument
 from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe
@@ -14,21 +16,48 @@ def suggestion_notes(found: Suggestion, is_beside_rules: bool = False) -> str:
     if is_beside_rules:
         return _counts(found)
     questions = found.alignment.questions
-    lines = [
-        f"ambiguous: {safe(str(each))}\nhint: --hint '{safe(each.group.hint)}'"
-        for each in questions[:MAX_SHOWN]
-    ]
-    if len(questions) > MAX_SHOWN:
-        lines.append(plural(len(questions) - MAX_SHOWN, "more ambiguous group"))
-    lines += [safe(line) for line in found.shape_mismatches[:MAX_SHOWN]]
-    if len(found.shape_mismatches) > MAX_SHOWN:
-        more = plural(len(found.shape_mismatches) - MAX_SHOWN, "more line")
-        lines.append(f"{more} about tensors with another shape")
-    lines += [f"undecided: {safe(doubt)}" for doubt in found.doubts[:MAX_SHOWN]]
-    if len(found.doubts) > MAX_SHOWN:
-        more = plural(len(found.doubts) - MAX_SHOWN, "more reason")
-        lines.append(f"{more} why not all that is left may be dropped or kept")
+    lines = _some(
+        [
+            f"ambiguous: {safe(str(each))}\nhint: --hint '{safe(each.group.hint)}'"
+            for each in questions
+        ],
+        "more ambiguous group",
+    )
+    lines += _some(
+        [safe(line) for line in found.shape_mismatches],
+        "more line",
+        "about tensors with another shape",
+    )
+    lines += _some(
+        [f"undecided: {safe(doubt)}" for doubt in found.doubts],
+        "more reason",
+        "why not all that is left may be dropped or kept",
+    )
     return "\n".join([*lines, _counts(found)])
+
+
+def _some(lines: Sequence[str], noun: str, about: str = "") -> list[str]:
+    """The lines that are shown, and how many more there are: two or more, for one has the room."""
+    if len(lines) <= MAX_SHOWN + 1:
+        return list(lines)
+    more = f"{plural(len(lines) - MAX_SHOWN, noun)} {about}".rstrip()
+    return [*lines[:MAX_SHOWN], more]
+
+
+def mismatches_of(found: Suggestion) -> tuple[tuple[str, str], ...]:
+    """Keys of both sides that have the same place, or at least the same name, and other shapes."""
+    known = found.alignment.shape_mismatches
+    plan = found.plan
+    if plan is None or plan.target is None:
+        return known
+    a, b = plan.source, plan.target
+    done = {key for pair in known for key in pair}
+    left = set(found.alignment.unpaired_source) - done
+    for group in found.alignment.ambiguous:
+        left.difference_update(group.sources, group.targets)
+    names = [key for key in found.alignment.unpaired_target if key in left and key not in done]
+    more = [(key, key) for key in names if key in a and key in b and a[key].shape != b[key].shape]
+    return (*known, *more)
 
 
 def drafted_text(text: str, style: Style = PLAIN) -> str:
@@ -69,15 +98,16 @@ def _open_counts(found: Suggestion) -> dict[str, int]:
             for each in alignment.below(found.min_confidence)
         ),
         "ambiguous": len({key for group in alignment.ambiguous for key in group.targets}),
-        "of another shape": len({key for _, key in alignment.shape_mismatches}),
+        "of another shape": len({key for _, key in mismatches_of(found)}),
     }
 
 
 def _left(found: Suggestion) -> tuple[int, int]:
     """How many keys of the target and of the source have no counterpart at all."""
     alignment = found.alignment
-    sources = {key for key, _ in alignment.shape_mismatches}
-    targets = {key for _, key in alignment.shape_mismatches}
+    mismatches = mismatches_of(found)
+    sources = {key for key, _ in mismatches}
+    targets = {key for _, key in mismatches}
     for group in alignment.ambiguous:
         sources.update(group.sources)
         targets.update(group.targets)
@@ -112,7 +142,7 @@ def suggestion_json(found: Suggestion, names: tuple[str, str]) -> dict[str, obje
         "min_confidence": found.min_confidence,
         "pairs": [_pair(each) for each in found.alignment.pairs],
         "ambiguous": ambiguous,
-        "misfits": [{"source": a, "target": b} for a, b in found.alignment.shape_mismatches],
+        "misfits": [{"source": a, "target": b} for a, b in mismatches_of(found)],
         "fresh": list(found.alignment.unpaired_target),
         "unused": list(found.alignment.unpaired_source),
         "drafted": drafted,

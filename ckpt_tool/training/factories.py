@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.training.own_code import place_of, running
+from ckpt_tool.wording import type_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,7 +38,7 @@ def build_model(factory: str) -> nn.Module:
         if isinstance(build, nn.Module):
             return build
         if not callable(build):
-            raise InputError(factory, f"is a {type(build).__name__}, not a function")
+            raise InputError(factory, f"is {type_text(build)}, not a function")
         model = build()
     if not isinstance(model, nn.Module):
         raise InputError(factory, f"returned a {type(model).__name__}, not an nn.Module")

@@ -27,6 +27,7 @@ from ckpt_tool.training.registered import (
     registered,
     registered_parameters,
 )
+from ckpt_tool.wording import type_text
 
 if TYPE_CHECKING:
     import torch
@@ -106,8 +107,7 @@ class LiveState:
             if is_wrapper(local_part(tensor)):
                 raise InputError(
                     self.path,
-                    f"`{key}` is a {type(tensor).__name__}, whose values only its own class "
-                    "can read",
+                    f"`{key}` is {type_text(tensor)}, whose values only its own class can read",
                 )
 
 
@@ -178,7 +178,7 @@ def state_dict_of(source: object) -> Mapping[str, object]:
         return unwrapped(source).state_dict()
     if not isinstance(source, Mapping):
         raise InputError(
-            "source", f"is a {type(source).__name__}", "give a path, a state dict or a module"
+            "source", f"is {type_text(source)}", "give a path, a state dict or a module"
         )
     if source and not any(_is_weight(key, value) for key, value in source.items()):
         raise _without_tensors(source)
@@ -190,7 +190,7 @@ def _without_tensors(given: Mapping[str, object]) -> InputError:
     inside = [name for name, value in given.items() if _holds_weights(value)]
     if not inside:
         key, value = next(iter(given.items()))
-        fact = f"has no tensors: `{key}` is a {type(value).__name__}"
+        fact = f"has no tensors: `{key}` is {type_text(value)}"
         return InputError("the state dict", fact)
     names = ", ".join(f"`{name}`" for name in inside[:9])
     fact = f"has no tensors itself, but {names} {'has' if len(inside) == 1 else 'have'}"
@@ -263,7 +263,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     from torch.nn.parallel import DistributedDataParallel
 
     if not isinstance(model, nn.Module):
-        raise InputError("model", f"is a {type(model).__name__}, not an nn.Module")
+        raise InputError("model", f"is {type_text(model)}, not an nn.Module")
     while True:
         if isinstance(model, nn.DataParallel | DistributedDataParallel):
             model = model.module

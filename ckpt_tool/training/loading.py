@@ -219,7 +219,7 @@ def _loaded_with(is_so: str, are_so: str, others: Mapping[str, str], plan: Plan)
     return [
         f"`{one.pattern}` {is_so} `{others[one.keys[0]]}`, and was loaded with it"
         if len(one.keys) == 1
-        else f"`{one.pattern}` ({len(one.keys)}) {are_so} other keys, and were loaded with them"
+        else f"`{one.pattern}` ({len(one.keys):,}) {are_so} other keys, and were loaded with them"
         for one in fold(dict.fromkeys(others), plan.target or ())
     ]
 

@@ -82,8 +82,8 @@ def _two_values(first: Mapping[str, str], target: Catalog) -> Iterator[Problem]:
             f"`{first[key]}` and `{key}` are one tensor of the model, "
             "and would get different values"
             if len(one.keys) == 1
-            else f"`{one.pattern}` ({len(one.keys)}) are one tensor of the model each with another "
-            "key, and would get different values"
+            else f"`{one.pattern}` ({len(one.keys):,}) are one tensor of the model each with "
+            "another key, and would get different values"
         )
         yield Problem(
             "collision", message, None, ("drop the source of one of them, and keep its key",)
@@ -98,7 +98,7 @@ def _overwritten(others: Mapping[str, Sequence[str]], target: Catalog) -> Iterat
             f"`{key}` lies in the same memory of the model as {named}, "
             "and would not keep the values that it gets"
             if len(one.keys) == 1
-            else f"`{one.pattern}` ({len(one.keys)}) lie in the same memory of the model as "
+            else f"`{one.pattern}` ({len(one.keys):,}) lie in the same memory of the model as "
             "others, and would not keep their values"
         )
         yield Problem("collision", message, None, ("load the one, and keep the other",))
@@ -110,7 +110,7 @@ def _changed_in_part(loaded: Mapping[str, str], target: Catalog) -> Iterator[Pro
             f"`{key}` would be kept, but a part of it lies in the memory of `{loaded[key]}`, "
             "which is loaded"
             if len(one.keys) == 1
-            else f"`{one.pattern}` ({len(one.keys)}) would be kept, but a part of each lies in "
+            else f"`{one.pattern}` ({len(one.keys):,}) would be kept, but a part of each lies in "
             "the memory of others, which are loaded"
         )
         yield Problem("collision", message, None, ("load both, or keep both",))

@@ -27,6 +27,7 @@ def folder(tmp_path):
 BAD = [
     ("show missing.pth", "missing.pth: no such file"),
     ("show godo.pth", "godo.pth: no such file; did you mean good.pth?"),
+    ("diff good.pth nets:build", "nets:build: no such file; only files can be shown and compared; a model that code builds is a target: `ckpt plan A nets:build`, or `ckpt_tool.diff(path, model)` in Python"),
     ("diff good.pth ./folder/../cu.pth", "./folder/../cu.pth: no such file; did you mean ./folder/../cut.pth?"),
     ("show nowhere/good.pth", "nowhere/good.pth: no such file; its folder does not exist"),
     ("show xyz://example.org/a.pth", "xyz://example.org/a.pth: nothing is known of xyz://; https://, hf:// and what fsspec knows (s3://, gs://, …) are opened"),
@@ -236,7 +237,7 @@ def test_files_in_the_wrong_place_are_told_theirs(tmp_path, line, said):
         ("det.yaml", "error: no such command 'det.yaml'; did you mean `ckpt check det.yaml`?"),
         ("map a.pth new.safetensors -e '**->**'", "error: new.safetensors: no such file; a target exists already; an output is given with `-o new.safetensors`"),
         ("map a.pth -o b.pth -e det.yaml", "= a rule file is given with `--rules det.yaml`"),
-        ("show nets.py", "error: nets.py: is Python code, not a checkpoint; a model that it builds is a target, as `package.module:function`"),
+        ("show nets.py", "error: nets.py: is Python code, not a checkpoint; a model that it builds is a target: `ckpt plan A nets:FUNCTION`"),
         ("ls a.pth", f"error: no such command 'ls'; did you mean `ckpt show`? the commands are {COMMANDS}"),
         ("compare a.pth a.pth", f"error: no such command 'compare'; did you mean `ckpt diff`? the commands are {COMMANDS}"),
         ("help diff", f"error: no such command 'help'; did you mean `ckpt --help`? the commands are {COMMANDS}"),

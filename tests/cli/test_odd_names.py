@@ -81,7 +81,7 @@ def test_one_is_not_many(tmp_path):
 
 
 def test_a_filter_that_matches_nothing_is_called_as_it_was_given(folder):
-    assert ckpt("diff", "a.pth", "b.pth", "--filter", "zzz", cwd=folder).err.startswith("error: --include: `zzz` matches no key")
+    assert ckpt("diff", "a.pth", "b.pth", "--filter", "zzz", cwd=folder).err.startswith("error: --filter: `zzz` matches no key")
 
 
 def test_tables_hold_every_key(tmp_path):

@@ -33,7 +33,7 @@ SAID = [
     ("nets:wants", "raised TypeError: wants() missing 1 required positional argument: 'size'"),
     ("nets:loads", "raised RuntimeError at nets.py:8: Error(s) in loading state_dict for Linear: Missing key(s) in state_dict"),
     ("nets:number", "returned a int, not an nn.Module"),
-    ("nets:size", "is a int, not a function"),
+    ("nets:size", "is an int, not a function"),
     ("nets:numbr", "can't be imported: module 'nets' has no attribute 'numbr'; did you mean nets:number?"),
     ("nets.py:number", "can't be imported: No module named 'nets.py'; 'nets' is not a package; did you mean nets:number?"),
     ("nest:number", "can't be imported: No module named 'nest'; did you mean nets:number?"),

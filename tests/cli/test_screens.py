@@ -25,12 +25,13 @@ GONE = re.compile(r"[^\n]*\r?\n(?:\x1b\[\?25h)?\r?\x1b\[1A\x1b\[2K")
 PATHS = re.compile(r"\S{60,}")
 
 
-def on_terminal(arguments, cwd, width=80, is_piped=False, **env):
+def on_terminal(arguments, cwd, width=80, is_piped=False, unset=(), **env):
     """The exit status and the screen of a command on a real terminal, without colours; what it prints to stdout elsewhere, where that `is_piped`."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
-    environment = {**os.environ, "TERM": "xterm", **env}
-    environment.pop("COLUMNS", None)
+    environment = {**os.environ, "TERM": "xterm", "LANG": "C.UTF-8", **env}
+    for name in ("COLUMNS", *unset):
+        environment.pop(name, None)
     command = [sys.executable, "-m", "ckpt_tool", *arguments]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL if is_piped else follower, stderr=follower, cwd=cwd, env=environment)
     os.close(follower)
@@ -206,6 +207,28 @@ def test_plain_signs_where_the_locale_asks_for_them(story):
     assert shown["C"].isascii()
     assert "|- layer1" in shown["C"]
     assert "├─ layer1" in shown["C.UTF-8"]
+
+
+LOCALES = ("LC_ALL", "LC_CTYPE", "LANG", "PYTHONUTF8", "PYTHONIOENCODING")
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 15), reason="Python no longer shows what it found")
+@pytest.mark.parametrize(("env", "is_plain"), [
+    ({}, True), ({"LANG": "C"}, True), ({"LANG": "POSIX"}, True), ({"LC_CTYPE": "C"}, True), ({"LC_CTYPE": "C", "LANG": "C.UTF-8"}, True),
+    ({"LC_ALL": "C", "LC_CTYPE": "C.UTF-8"}, True), ({"LC_ALL": "", "LC_CTYPE": "", "LANG": "C"}, True),
+    ({"LANG": "C.UTF-8"}, False), ({"LC_CTYPE": "C.UTF-8", "LANG": "C"}, False), ({"LC_ALL": "C.UTF-8", "LANG": "C"}, False),
+    ({"LANG": "xx_XX.UTF-8"}, False), ({"LANG": "C", "PYTHONUTF8": "1"}, False), ({"LC_ALL": "C", "PYTHONIOENCODING": "utf-8"}, False),
+], ids=str)  # fmt: skip
+def test_the_first_name_of_a_locale_that_is_set_counts(tmp_path, env, is_plain):
+    torch.save({"a.w": torch.ones(2, 3)}, tmp_path / "a.pth")
+    unset = [name for name in LOCALES if name not in env]
+    lines = on_terminal(["show", "a.pth"], tmp_path, unset=unset, **env)[1]
+    assert ("2x3" if is_plain else "2×3") in "\n".join(lines)
+
+
+def test_a_pipe_gets_utf_8_whatever_the_locale_is(tmp_path):
+    torch.save({"a.w": torch.ones(2, 3)}, tmp_path / "a.pth")
+    assert "2×3" in ckpt("show", "a.pth", cwd=tmp_path, env={"LC_ALL": "C"}).out
 
 
 def test_shapes_beside_each_other_are_whole(story):

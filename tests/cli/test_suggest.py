@@ -347,3 +347,51 @@ def test_what_is_not_sure_is_counted(tmp_path):
         torch.save({key.format(i, j): torch.ones(2, 2) for i in range(3) for j in range(2)}, tmp_path / f"{name}.pth")
     ran = ckpt("suggest", "a.pth", "b.pth", cwd=tmp_path)
     assert "0 mapped by 0 rules, 6 not sure\n" in ran.err
+
+
+def test_what_has_another_shape_is_counted_alike_in_every_line(tmp_path):
+    def network(width):
+        body = {f"blocks.{i}.{name}.weight": torch.zeros(width, width) for i in range(4) for name in ("q", "k")}
+        extra = {f"{name}.weight": torch.zeros(width, at + 1) for at, name in enumerate("abcdefghijk")}
+        return body | extra | {"head.fc.weight": torch.zeros(10, width), "head.fc.bias": torch.zeros(10)}
+
+    torch.save(network(8), tmp_path / "a.pth")
+    torch.save(network(12), tmp_path / "b.pth")
+    ran = ckpt("suggest", "a.pth", "b.pth", "-o", "r.yaml", cwd=tmp_path)
+    lines = ran.err.splitlines()
+    assert "undecided: only 1 of 2 keys of `head.fc` in the source are used" in lines
+    assert next(line for line in lines if line.startswith("1 mapped")) == "1 mapped by 1 rule, 20 of another shape"
+    assert any(line.endswith("has another shape in the source, and 19 more") for line in lines)
+    assert sum(line.startswith("same place, another shape: ") for line in lines) == 13
+    assert not any("more line" in line for line in lines)
+    report = json.loads(ckpt("suggest", "a.pth", "b.pth", "--json", cwd=tmp_path).out)
+    assert {"source": "head.fc.weight", "target": "head.fc.weight"} in report["misfits"]
+    assert len(report["misfits"]) == 20
+
+
+def test_a_share_is_never_all_where_something_is_mapped(tmp_path):
+    torch.save({"w": torch.zeros(2)}, tmp_path / "a.pth")
+    torch.save({"w": torch.zeros(2), "v": torch.zeros(100, 1000)}, tmp_path / "b.pth")
+    assert "(more than 99.9 % of its elements)" in ckpt("plan", "a.pth", "b.pth", cwd=tmp_path).err
+
+
+def test_what_may_belong_together_is_neither_dropped_nor_kept(tmp_path):
+    a, b = {}, {}
+    for i in range(4):
+        for name, shape in (("ln.weight", (16,)), ("ln.bias", (16,)), ("out.weight", (16, 16)), ("fc.weight", (64, 16))):
+            a[f"h.{i}.{name}"] = b[f"h.{i}.{name}"] = torch.zeros(shape)
+        a |= {f"h.{i}.attn.c_attn.weight": torch.zeros(16, 48), f"h.{i}.old.weight": torch.zeros(7, 16), f"h.{i}.attn.c_attn.bias": torch.zeros(40)}
+        b |= {f"h.{i}.attn.{name}.weight": torch.zeros(16, 16) for name in "qkv"} | {f"h.{i}.new.weight": torch.zeros(5, 16)}
+    torch.save(a, tmp_path / "a.pth")
+    torch.save(b, tmp_path / "b.pth")
+    ran = ckpt("suggest", "a.pth", "b.pth", "-o", "r.yaml", cwd=tmp_path)
+    draft = (tmp_path / "r.yaml").read_text()
+    assert "#   - h.{0..3}.old.weight\n" in draft
+    assert "#   - h.{0..3}.new.weight\n" in draft
+    assert not [line for line in draft.splitlines() if "attn" in line and "undecided" not in line]
+    together = "undecided: `h.{0..3}.attn.**` and `h.{0..3}.attn.**` may belong together, so neither `drop:` nor `keep:` has them"
+    assert together in ran.err.splitlines()
+    (tmp_path / "r.yaml").write_text(draft.replace("\n# drop", "\ndrop").replace("\n# keep", "\nkeep").replace("\n#   -", "\n  -"))
+    ran = ckpt("plan", "a.pth", "b.pth", "--rules", "r.yaml", cwd=tmp_path)
+    assert ran.status == 1
+    assert "`h.0.attn.c_attn.weight` is not a key of the target" in ran.err

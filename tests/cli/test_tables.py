@@ -108,9 +108,32 @@ def test_other_dtypes_fold_beside_each_other_as_in_the_list_of_differences(tmp_p
         assert not any(line.endswith(" ") or " " * 20 in line for line in beside)
 
 
+EXCLUDING_EACH_OTHER = (
+    "--tree --json", "--format csv --keys", "--format csv --tree", "--health --digests", "--health --tree", "--digests --json",
+    "--checksum --keys", "--checksum --digests", "--sort size --keys", "--sort size --digests", "--sort name --json",
+    "--filter blocks.** --health", "--filter blocks.** --checksum", "--strict --health",
+)  # fmt: skip
+
+
 def test_options_that_exclude_each_other(folder):
-    for options in (["--tree", "--json"], ["--format", "csv", "--keys"], ["--format", "csv", "--tree"]):
-        assert ckpt("show", "a.pth", *options, cwd=folder).status == 2
+    for options in EXCLUDING_EACH_OTHER:
+        ran = ckpt("show", "a.pth", *options.split(), cwd=folder)
+        assert (ran.status, ran.out) == (2, ""), options
+        assert ran.err.startswith("error: --"), options
+        assert all(word in ran.err for word in options.split() if word.startswith("--")), options
+    for options in ("--side-by-side --json", "--side-by-side --format csv", "--format csv --json"):
+        ran = ckpt("diff", "a.pth", "b.pth", *options.split(), cwd=folder)
+        assert (ran.status, ran.out) == (2, ""), options
+        assert ran.err.startswith(f"error: {options.split()[0]}: can't be asked together with "), options
+    ran = ckpt("plan", "a.pth", "b.pth", "--format", "csv", "--json", cwd=folder)
+    assert (ran.status, ran.out, ran.err) == (2, "", "error: --format: can't be asked together with --json; leave out one\n")
+
+
+def test_an_option_with_two_names_is_called_as_it_was_typed(folder):
+    for arguments in (("show", "a.pth"), ("diff", "a.pth", "b.pth")):
+        for option in ("--filter", "--include"):
+            assert ckpt(*arguments, option, "nosuch", cwd=folder).err.startswith(f"error: {option}: `nosuch` matches no key")
+            assert ckpt(*arguments, f"{option}=nosuch", cwd=folder).err.startswith(f"error: {option}: `nosuch` matches no key")
 
 
 @pytest.mark.parametrize("format_", ["csv", "tsv"])

@@ -99,7 +99,7 @@ def test_a_folder_stays_as_it_is_where_the_source_breaks(tmp_path, source):
 
 def test_the_command_takes_a_size_and_says_how_many_files(tmp_path, source):
     ran = ckpt("map", "in.safetensors", "-e", "** -> net.**", "-o", "out", "--max-shard-size", "1kB", cwd=tmp_path)
-    assert (ran.status, ran.out) == (0, "wrote out: 5 tensors, 2.5 kB in 3 files\n")
+    assert (ran.status, ran.out) == (0, "wrote out: 5 tensors, 2.5 kB in 3 shards\n")
     assert ckpt("diff", "out", "out", cwd=tmp_path).status == 0
     ran = ckpt("map", "in.safetensors", "-e", "** -> net.**", "-o", "out2", "--max-shard-size", "big", cwd=tmp_path)
     assert (ran.status, ran.err) == (2, "error: --max-shard-size: `big` is no size; give 5GB, 500MB or 512MiB\n")
@@ -123,7 +123,7 @@ def many(tmp_path):
 def test_more_files_than_a_shell_lets_open_at_first_are_read_and_written(many):
     ran = in_shell(f'ulimit -S -n 64 && "$0" -m ckpt_tool {MAPPED} && "$0" -m ckpt_tool verify out many -e "** -> m.**"', many)
     assert (ran.status, ran.out) == (0, "out is what the plan says, bit for bit: 80 tensors\n")
-    assert (many / "printed").read_text().endswith("wrote out: 80 tensors, 8.6 kB in 80 files\n")
+    assert (many / "printed").read_text().endswith("wrote out: 80 tensors, 8.6 kB in 80 shards\n")
 
 
 def test_more_files_than_may_be_open_are_an_error_that_says_so(many):

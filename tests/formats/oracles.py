@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from ckpt_tool.formats import Checkpoint, open_checkpoint
-from ckpt_tool.torch_bridge import TORCH_NAMES, tensor_info, to_bytes
+from ckpt_tool.tensors import TORCH_NAMES
+from ckpt_tool.torch_bridge import tensor_info, to_bytes
 
 
 def assert_agrees(path: Path | str, expected: Mapping[str, torch.Tensor]) -> None:

@@ -73,6 +73,7 @@ def index(folder: Path, places: dict[str, str]) -> Path:
 STALE = {
     "that leaves out a shard": {"a": "model-00001-of-00002.safetensors"},
     "that leaves out a tensor": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"},
+    "that is empty": {},
     "of another number": {"a": "model-00001-of-00003.safetensors", "b": "model-00003-of-00003.safetensors"},
     "with another order": {"a": "model-00002-of-00002.safetensors", "b": "model-00001-of-00002.safetensors"},
     "with another name": {"a": "model-00001-of-00002.safetensors", "d": "model-00002-of-00002.safetensors"},
@@ -98,6 +99,15 @@ def test_an_index_that_leaves_out_shards_of_a_set_that_is_not_all_there_is_refus
         (tmp_path / f"model-0000{number}-of-00002.safetensors").rename(tmp_path / f"model-0000{number}-of-00003.safetensors")
     with pytest.raises(FormatError, match=r"doesn't name model-00002-of-00003.safetensors, beside those that it names"):
         open_checkpoint(path)
+
+
+def test_an_index_without_tensors_is_refused_where_no_whole_set_lies_beside_it(tmp_path: Path) -> None:
+    numbered(tmp_path)
+    path = index(tmp_path, {})
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    for asked in (path, tmp_path):
+        with pytest.raises(FormatError, match="lists no tensors in its `weight_map`; get the index again"):
+            open_checkpoint(asked)
 
 
 def test_shards_of_another_set_are_none_of_an_index(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from ckpt_tool.ops import (
 )
 from ckpt_tool.ops.casts import FLOATS, losses
 from ckpt_tool.ops.fits import FITS
-from ckpt_tool.tensors import DType
-from ckpt_tool.torch_bridge import DTYPES, TORCH_NAMES, to_bytes
+from ckpt_tool.tensors import TORCH_NAMES, DType
+from ckpt_tool.torch_bridge import DTYPES, to_bytes
 
 DTYPE_CHOICES = [
     torch.float32,

@@ -158,6 +158,19 @@ def test_a_report_without_changes_says_so(repository):
     assert "no commit to compare with" in ran.stdout
 
 
+def test_a_text_that_is_too_long_is_cut_inside_of_its_fence(repository):
+    for name, files in (("one", 1), ("several", 9)):
+        keys = {(chr(97 + at % 26) + chr(97 + at // 26)) * 200: torch.ones(at + 1) for at in range(200 if files == 1 else 60)}
+        for number in range(files):
+            save_file(keys, repository.folder / f"{name}{number}.safetensors")
+        repository.commit()
+        (repository.folder.parent / "summary.md").unlink(missing_ok=True)
+        _, text, _ = report(repository, CKPT_PATHS=f"{name}*")
+        assert len(text) <= 61_000
+        assert text.endswith("\n</details>\n\nThe rest is in the job's log.\n"), text[-300:]
+        assert text.count("\n```text\n") == text.count("\n```\n") == text.count("\n</details>") >= 1
+
+
 def test_names_in_files_give_the_runner_no_commands(repository):
     save_file({"\n::add-mask::x": torch.ones(1)}, repository.folder / "hostile.safetensors")
     repository.commit()

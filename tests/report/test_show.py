@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from running import ckpt
 
 from ckpt_tool.formats import open_checkpoint
+from ckpt_tool.report.layouts.tree import tree_text
+from ckpt_tool.report.page.document import page_data
+from ckpt_tool.report.page.show import show_page
 from ckpt_tool.report.parts.json_text import to_json
 from ckpt_tool.report.parts.style import Style
 from ckpt_tool.report.show import show_json, show_text
@@ -27,7 +31,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run.pth"
 
 
-def text(path: Path, is_folded: bool = True) -> str:
+def text(path: Path | str, is_folded: bool = True) -> str:
     with open_checkpoint(path) as checkpoint:
         return show_text(checkpoint, Style(is_folded=is_folded))
 
@@ -84,3 +88,44 @@ def test_no_name_in_a_file_reaches_the_terminal_as_it_is(tmp_path: Path) -> None
     evil = {"state_dict": {"\x1b[2J": torch.eye(3).to_sparse(), "w": W}, "\x1bopt": {"x": W, "param_groups": [], "state": {}}}
     torch.save(evil, tmp_path / "a.pth")
     assert "\x1b" not in text(tmp_path / "a.pth")
+
+
+def test_totals_count_a_tied_weight_once_and_say_so(tmp_path: Path) -> None:
+    tied = torch.ones(500, 8)
+    torch.save({"emb.weight": tied, "mid.weight": torch.ones(8, 8), "lm.weight": tied}, tmp_path / "tied.pth")
+    end = "3 tensors, 4,064 parameters, 16.3 kB (shared counted once)"
+    path = tmp_path / "tied.pth"
+    assert text(path).splitlines()[-1] == end
+    with open_checkpoint(path) as checkpoint:
+        tree = tree_text(checkpoint).splitlines()
+        report = show_json(checkpoint)
+        page = page_data(show_page(checkpoint, ""))
+    assert (report["bytes"], report["distinct_bytes"]) == (32_256, 16_256)
+    assert tree[3].split() == ["all", "3", "4,064", "16.3", "kB", "100.0%", "shared", "counted", "once"]
+    assert tree[6].endswith("  shares emb.weight")
+    assert tree[-1] == end
+    assert page["sides"][0]["tied"] == [2]
+    diff = ckpt("diff", "tied.pth", "tied.pth", cwd=tmp_path).out
+    assert diff.splitlines()[0] == "--- tied.pth  3 tensors  16.3 kB  (shared counted once)"
+
+
+def test_lines_of_several_tied_tensors_say_with_what(tmp_path: Path) -> None:
+    state = {f"l.{i}.w": torch.ones(4, 4) for i in range(9)}
+    torch.save({"state_dict": state, "best": state}, tmp_path / "run.pth")
+    lines = text(f"{tmp_path / 'run.pth'}#.").splitlines()
+    assert lines[4].split() == ["state_dict.l.{0..8}.w", "9", "F32", "4×4", "576", "B"]
+    assert lines[5].split() == ["best.l.{0..8}.w", "9", "F32", "4×4", "576", "B", "=", "state_dict.**"]
+    assert lines[-1] == "18 tensors, 144 parameters, 576 B (shared counted once)"
+    one = torch.ones(10, 10)
+    torch.save({"tied.a": one, "tied.b": one, "tied.T": one.t(), "w": torch.ones(2)}, tmp_path / "views.pth")
+    lines = text(tmp_path / "views.pth").splitlines()
+    assert [line.split()[-2:] for line in lines[4:6]] == [["=", "tied.a"], ["in", "tied.a"]]
+
+
+def test_a_line_has_no_list_of_hundreds_of_numbers(tmp_path: Path) -> None:
+    state = {f"layers.{i}.w": torch.zeros(1) for i in range(300)}
+    torch.save(state, tmp_path / "a.pth")
+    torch.save({key: value + (i % 3 == 0) for i, (key, value) in enumerate(state.items())}, tmp_path / "b.pth")
+    lines = ckpt("diff", "a.pth", "b.pth", "--values", cwd=tmp_path).out.splitlines()
+    assert lines[4].split()[:3] == ["~", "layers.{0,3,6,…,291,294,297}.w", "100"]
+    assert max(map(len, lines)) < 120

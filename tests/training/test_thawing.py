@@ -418,6 +418,10 @@ def test_schedules_that_mean_nothing_are_refused():
         FreezeSchedule({1: "**"})
     with pytest.raises(ValueError, match="-1 is no epoch or step"):
         FreezeSchedule({0: "**", -1: "x"})
+    with pytest.raises(ValueError, match=r"thaw=\[\(0, 'head.\*\*'\)\]; give a dict of patterns by epoch or step"):
+        FreezeSchedule([(0, "head.**")])
+    with pytest.raises(ValueError, match="freeze='head'; give a dict"):
+        FreezeSchedule({0: "**"}, freeze="head")
     with pytest.raises(ValueError, match="unit='batch'"):
         FreezeSchedule({0: "**"}, unit="batch")
     with pytest.raises(ValueError, match="they are whole numbers from 0 on"):

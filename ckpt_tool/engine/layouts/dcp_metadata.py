@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from ckpt_tool.engine.layouts.pickle_writer import PickleWriter
 from ckpt_tool.frozen import frozen
 from ckpt_tool.regions import Region
-from ckpt_tool.tensors import TensorInfo
-from ckpt_tool.torch_bridge import TORCH_NAMES, packed_shape
+from ckpt_tool.tensors import TORCH_NAMES, TensorInfo
+from ckpt_tool.torch_bridge import packed_shape
 
 VERSION = "1.0.0"
 _METADATA = "torch.distributed.checkpoint.metadata"

@@ -9,8 +9,8 @@ from itertools import count
 from struct import pack
 
 from ckpt_tool.engine.layouts.layout import OutputTensor
-from ckpt_tool.tensors import DType, TensorInfo
-from ckpt_tool.torch_bridge import TORCH_NAMES, packed_shape
+from ckpt_tool.tensors import TORCH_NAMES, DType, TensorInfo
+from ckpt_tool.torch_bridge import packed_shape
 
 STORAGES = {
     DType.F64: "DoubleStorage", DType.F32: "FloatStorage", DType.F16: "HalfStorage",

@@ -68,6 +68,8 @@ def open_index(file: SourceFile, folder: Folder, path: str, wanted: str) -> Chec
 def _open_shards(
     file: SourceFile, folder: Folder, path: str, weight_map: dict[str, str], total: object
 ) -> Checkpoint:
+    if not weight_map:
+        raise Stale(file.path, "lists no tensors in its `weight_map`", "get the index again")
     names = list(dict.fromkeys(weight_map.values()))
     _check_names(file, folder, names)
     if missed := left_out(folder, names):

@@ -162,7 +162,7 @@ def _listed(folds: Sequence[Fold]) -> list[str]:
     """A note for each pattern, where there are several; the last counts those beyond the limit."""
     if len(folds) < 2:
         return []
-    notes = [f"{named(one.pattern)} ({len(one.keys)})" for one in folds[:MAX_PATTERNS]]
+    notes = [f"{named(one.pattern)} ({len(one.keys):,})" for one in folds[:MAX_PATTERNS]]
     hidden = len(folds) - MAX_PATTERNS
     return [*notes, counted(hidden, "more pattern")] if hidden > 0 else notes
 

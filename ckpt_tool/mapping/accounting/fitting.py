@@ -46,7 +46,7 @@ class Fact:
 
 def _note(one: Fold, fact: Fact) -> str:
     is_one = len(one.keys) == 1
-    name = f"`{one.pattern}`" if is_one else f"`{one.pattern}` ({len(one.keys)})"
+    name = f"`{one.pattern}`" if is_one else f"`{one.pattern}` ({len(one.keys):,})"
     if fact.fit is None:
         return f"{name} {'stays' if is_one else 'stay'} fresh: {fact.sizes}"
     verb = "is" if is_one else "are"

@@ -160,7 +160,7 @@ def _problem(listed: Mapping[str, str], side: str, catalog: Catalog) -> Problem:
     kind = catalog[key].dtype.value
     folds = fold(dict.fromkeys(listed), keys_of(catalog))
     notes = (
-        [f"`{one.pattern}` ({len(one.keys)})" for one in folds[:MAX_PATTERNS]]
+        [f"`{one.pattern}` ({len(one.keys):,})" for one in folds[:MAX_PATTERNS]]
         if len(listed) > 1
         else []
     )

@@ -81,7 +81,7 @@ def _note(one: Fold, is_kept: bool, other: str) -> str:
             if is_kept
             else "are mapped from elsewhere than the keys that the target ties them to"
         )
-        return f"{named(one.pattern)} ({len(one.keys)}) {fact}: {end}"
+        return f"{named(one.pattern)} ({len(one.keys):,}) {fact}: {end}"
     if is_kept:
         fact = f"is kept, but the target ties it to {named(other)}, which is mapped"
         return f"{named(one.pattern)} {fact}: {end}"

@@ -62,7 +62,7 @@ def _problem(keys: Sequence[str], catalog: Catalog, fact: str, hint: str) -> Pro
         kinds[catalog.unreadable[key].kind].append(key)
     folds = fold({key: catalog.unreadable[key].kind for key in keys}, keys_of(catalog))
     notes = [
-        f"{named(one.pattern)} ({len(one.keys)}): {catalog.unreadable[one.keys[0]].kind}"
+        f"{named(one.pattern)} ({len(one.keys):,}): {catalog.unreadable[one.keys[0]].kind}"
         for one in folds[:MAX_PATTERNS]
     ]
     counts = ", ".join(f"{len(found)} {kind}" for kind, found in kinds.items())

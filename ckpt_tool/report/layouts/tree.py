@@ -16,6 +16,7 @@ from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, size_text
 from ckpt_tool.report.parts.table import Row, table
 from ckpt_tool.report.show import ORDER, closing_text, header_text
 from ckpt_tool.tensors import Catalog, TensorInfo
+from ckpt_tool.wording import share_text
 
 DEPTH = 2
 """Levels of modules that are shown where no depth is asked for."""
@@ -61,9 +62,9 @@ def tree_text(
     shown = depth if depth is not None else DEPTH if style.is_folded else None
     root = tree_of(checkpoint.catalog, shown)
     whole = amount_of(root.tensors)
-    rows = [Row(("",), TITLES, margin=""), _row("all", "", whole, whole)]
+    rows = [Row(("",), TITLES, margin=""), _row("all", "", whole, whole, whole.remark)]
     rows += [
-        _row(pattern_shown(name), lead, amount_of(infos), whole)
+        _row(pattern_shown(name), lead, amount_of(infos), whole, _shared(infos))
         for name, lead, infos in _lines(root, "", sort, style.is_folded)
     ]
     first, *others = table(rows, "rrrr", style)
@@ -72,17 +73,26 @@ def tree_text(
     return "\n\n".join([about, body, closing_text(checkpoint, of)])
 
 
-def _row(name: str, lead: str, amount: Amount, whole: Amount) -> Row:
+def _shared(infos: Sequence[TensorInfo]) -> str:
+    """What is tied to tensors of other modules, which have it in their totals too."""
+    keys = {info.key for info in infos}
+    ties = [info.tied_to for info in infos if info.tied_to not in (None, *keys)]
+    if len(ties) == 1:
+        return f"shares {pattern_shown(str(ties[0]))}"
+    return f"shares {len(ties):,} tensors" if ties else amount_of(infos).remark
+
+
+def _row(name: str, lead: str, amount: Amount, whole: Amount, remark: str = "") -> Row:
     share = _share(amount.nbytes, whole.nbytes)
     cells = (f"{amount.tensors:,}", f"{amount.elements:,}", size_text(amount.nbytes), share)
-    return Row((f"{lead}{name}",), cells, margin="")
+    return Row((f"{lead}{name}",), cells, remark, margin="")
 
 
 def _share(part: int, whole: int) -> str:
     """Per cent of the whole; never none where there is some."""
     if not whole:
         return "-"
-    return f"{part / whole:.1%}" if part / whole >= 0.0005 or not part else "<0.1%"
+    return share_text(part / whole)
 
 
 def _lines(
@@ -115,7 +125,7 @@ def _children(
 
 def _sorted(modules: list[Module], sort: str) -> list[Module]:
     if sort == "size":
-        return sorted(modules, key=lambda module: -sum(info.nbytes for info in module.tensors))
+        return sorted(modules, key=lambda module: -amount_of(module.tensors).nbytes)
     return sorted(modules, key=lambda module: by_number(module.name)) if sort == "name" else modules
 
 

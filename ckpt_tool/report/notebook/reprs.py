@@ -13,6 +13,7 @@ from ckpt_tool.keys import fold, outline
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.report.diff import closing_text
 from ckpt_tool.report.notebook.folding import Group, Section, key_shown, notebook_html
+from ckpt_tool.report.parts.amounts import amount_of
 from ckpt_tool.report.parts.mapped import ops_text
 from ckpt_tool.report.parts.value_differences import value_cells
 from ckpt_tool.report.plan import closing_text as plan_answer
@@ -41,7 +42,7 @@ def show_html(checkpoint: Checkpoint) -> str:
     """The tensors of a checkpoint, and what else its file holds."""
     catalog, contents = checkpoint.catalog, checkpoint.contents
     groups = [
-        Group(pattern, [info.key for info in infos], size_text(sum(info.nbytes for info in infos)))
+        Group(pattern, [info.key for info in infos], size_text(amount_of(infos).nbytes))
         for pattern, infos in groups_of(catalog)
     ]
     unreadable = outline({key: one.kind for key, one in catalog.unreadable.items()}, catalog)

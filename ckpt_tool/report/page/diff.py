@@ -8,6 +8,7 @@ from math import isnan, nan
 from ckpt_tool.comparing import Diff, Entry, Uncompared, Values
 from ckpt_tool.report.page.document import (
     NONE,
+    UNDEFINED,
     Item,
     Keys,
     Measure,
@@ -135,7 +136,7 @@ def _is_uncompared(entry: Entry) -> bool:
 def _measures(entries: Sequence[Entry], items: Sequence[Item]) -> tuple[Measure, ...]:
     """What was measured; None for what is on both sides and was not compared."""
     measured = dict(_measured(entries))
-    unknown: dict[int, float | None] = {
+    unknown: dict[int, float | str | None] = {
         at: None for at, entry in enumerate(entries) if _is_uncompared(entry)
     }
     unknown |= {at: None for at in range(len(entries), len(items)) if items[at].a and items[at].b}
@@ -150,11 +151,13 @@ def _measures(entries: Sequence[Entry], items: Sequence[Item]) -> tuple[Measure,
     )
 
 
-def _cosine(values: Values) -> float | None:
-    """NaN where a difference isn't finite, None where one side is all zeros: it has no angle."""
+def _cosine(values: Values) -> float | str:
+    """NaN where a difference isn't finite, UNDEFINED where one side is all zeros: it has no
+    angle.
+    """
     if not values.is_finite:
         return nan
-    return None if isnan(values.cosine) else values.cosine
+    return UNDEFINED if isnan(values.cosine) else values.cosine
 
 
 def _measured(entries: Sequence[Entry]) -> Iterator[tuple[int, Values]]:

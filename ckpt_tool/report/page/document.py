@@ -15,6 +15,8 @@ from ckpt_tool.tensors import Catalog, Shape, TensorInfo, shape_text
 Tone = Literal["good", "plain", "calm", "warn", "bad", "special", "teal", "muted"]
 """How a status is coloured: what moves or is equal, what stays, what needs a look, what is gone."""
 NONE: tuple[int, ...] = ()
+UNDEFINED = "undefined"
+"""Stands for a number that there is none of, though everything was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,10 @@ class PageSide:
     tensors: int
     nbytes: int | None
     noun: str = "tensor"
+    tied: tuple[int, ...] = ()
+    """Keys whose tensors are those of other keys, so that totals leave them out."""
+    is_ordered: bool = True
+    """Whether the keys stand in the order of the network's modules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +84,14 @@ class Item:
 @dataclass(frozen=True, slots=True)
 class Measure:
     """Numbers of some items, by the items' numbers: NaN and infinities too, None where nothing was
-    measured or there is no number. `is_log` where they spread over decades.
+    measured, UNDEFINED where there is no number. `is_log` where they spread over decades.
     `chart` names what stands in one chart. `same` is the number of every item that is the same on
     both sides, and has none of its own.
     """
 
     name: str
     chart: str
-    values: Mapping[int, float | None]
+    values: Mapping[int, float | str | None]
     is_log: bool = False
     is_least_worst: bool = False
     same: float | None = None
@@ -139,8 +145,12 @@ class Keys:
 
     def side(self, role: str, name: str, catalog: Catalog) -> PageSide:
         """The side."""
-        size, count = catalog.nbytes, len(catalog)
-        return PageSide(role, name, tuple(self.numbers), tuple(self.forms), count, size)
+        size, count = catalog.distinct_nbytes, len(catalog)
+        tied = tuple(self.numbers[key] for key, info in catalog.items() if info.tied_to in catalog)
+        keys, forms = tuple(self.numbers), tuple(self.forms)
+        return PageSide(
+            role, name, keys, forms, count, size, tied=tied, is_ordered=catalog.is_ordered
+        )
 
 
 def keys_of(catalog: Catalog | None) -> Keys:
@@ -176,6 +186,7 @@ def page_data(page: Page) -> dict[str, object]:
             "noun": side.noun,
             "keys": packed(map(shown, side.keys)),
             "form": [_number(forms, form) for form in side.forms],
+            "tied": list(side.tied),
         }
         for side in page.sides
     ]
@@ -238,8 +249,10 @@ def _measure(measure: Measure) -> dict[str, object]:
     }
 
 
-def _rounded(value: float | None) -> float | str | None:
+def _rounded(value: float | str | None) -> float | str | None:
     """Six digits, which a chart doesn't show; as a word what JSON has no number for."""
+    if isinstance(value, str):
+        return value
     if value is None or isfinite(value):
         return None if value is None else float(f"{value:.6g}")
     return "NaN" if isnan(value) else "Inf" if value > 0 else "-Inf"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.report.page.document import Page, PageSide, Table, counts_of, page_data, problems_of
 from ckpt_tool.report.page.names import said
+from ckpt_tool.report.page.ordering import in_network_order
 from ckpt_tool.report.page.seal import sealed
 from ckpt_tool.wording import plural, size_text
 
@@ -38,6 +39,8 @@ def page_html(page: Page) -> str:
     """
     from markupsafe import Markup
 
+    if page.command != "trace":
+        page = in_network_order(page)
     style, script = _asset("page.css"), _script()
     data = json.dumps(page_data(page), separators=(",", ":"), allow_nan=False)
     text = _template().render(

@@ -18,6 +18,7 @@ from ckpt_tool.report.page.document import (
     keys_of,
 )
 from ckpt_tool.report.page.plan import ops_in_words
+from ckpt_tool.report.suggest import mismatches_of
 from ckpt_tool.tensors import Catalog, UnreadableTensor
 
 SHAPE, UNDECIDED = "of another shape", "undecided"
@@ -97,7 +98,7 @@ def _open_groups(found: Suggestion, keys: tuple[Keys, Keys]) -> list[Item]:
     """What no pair has: mismatches, groups that are ambiguous, and what is left on each side."""
     done: tuple[set[str], set[str]] = (set(), set())
     items = []
-    for a, b in found.alignment.shape_mismatches:
+    for a, b in mismatches_of(found):
         if a not in done[0] and b not in done[1]:
             items.append(Item((keys[0].numbers[a],), (keys[1].numbers[b],), SHAPE))
             done[0].add(a)

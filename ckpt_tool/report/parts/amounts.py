@@ -4,31 +4,49 @@ from collections.abc import Iterable, Sequence
 from math import prod
 
 from ckpt_tool.frozen import frozen
-from ckpt_tool.tensors import DType, Shape, TensorInfo, shape_text
-from ckpt_tool.wording import plural
+from ckpt_tool.tensors import Catalog, DType, Shape, TensorInfo, distinct_of, shape_text
+from ckpt_tool.wording import plural, size_text
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """What norms of torch keep beside their parameters."""
+SHARED = "shared counted once"
+"""Stands behind totals of tensors some of which are one, under several keys."""
 
 
 @frozen
 class Amount:
-    """Tensors with what they hold: the elements of a tied weight count once, its bytes as often as
-    it has a key, as files without ties have them.
+    """Tensors with what they hold: the elements and bytes of a tied weight count once, however many
+    keys it has.
     """
 
     tensors: int
     elements: int
     nbytes: int
+    shared: int = 0
+    """How many of the tensors are tied to another one of them."""
+
+    @property
+    def remark(self) -> str:
+        """What is said behind totals in which something counts once."""
+        return SHARED if self.shared else ""
 
 
 def amount_of(infos: Iterable[TensorInfo]) -> Amount:
     """How many tensors there are, with how many elements and bytes."""
     listed = list(infos)
-    distinct = {info.tied_to or info.key: info for info in listed}.values()
+    distinct = distinct_of(listed)
     return Amount(
-        len(listed), sum(prod(info.shape) for info in distinct), sum(info.nbytes for info in listed)
+        len(listed),
+        sum(prod(info.shape) for info in distinct),
+        sum(info.nbytes for info in distinct),
+        len(listed) - len(distinct),
     )
+
+
+def bytes_text(catalog: Catalog) -> str:
+    """The size of a checkpoint, and whether something in it counts once."""
+    amount = amount_of(catalog.values())
+    return f"{size_text(amount.nbytes)} ({SHARED})" if amount.shared else size_text(amount.nbytes)
 
 
 def elements_text(infos: Iterable[TensorInfo]) -> str:

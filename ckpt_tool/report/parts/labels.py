@@ -28,7 +28,7 @@ def alike_labels(catalog: Catalog) -> dict[str, Hashable]:
     return {
         key: (
             frozenset(dtypes[names[key]]),
-            info.shared_storage_with is None,
+            (info.shared_storage_with is None, info.tied_to is None),
             info.shape[2:],
             len(info.shape) if names[key] == key else "vectors",
             frozen[names[key].translate(NO_DIGITS)],

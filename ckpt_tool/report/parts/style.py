@@ -1,5 +1,7 @@
 """The look of our text: colours, sizes, safe names, the terminal's width and characters."""
 
+import re
+
 from ckpt_tool.frozen import frozen
 from ckpt_tool.wording import EMPTY, plural, size_text, visible
 
@@ -15,9 +17,23 @@ def safe(text: str) -> str:
     return visible(text)
 
 
+_NUMBERS = re.compile(r"\{([0-9]+(?:\.\.[0-9]+)?(?:,[0-9]+(?:\.\.[0-9]+)?){24,})\}")
+"""Numbers of which a pattern has so many that a line would be nothing else."""
+
+
 def pattern_shown(pattern: str) -> str:
-    """A pattern or a key as a line has it, so that it can be pasted: an empty one as `EMPTY`."""
-    return safe(pattern) or EMPTY
+    """A pattern or a key as a line has it, so that it can be pasted: an empty one as `EMPTY`. Of
+    very many numbers the first and the last ones, which is no pattern any more.
+
+    >>> pattern_shown("layers.{" + ",".join(map(str, range(0, 999, 3))) + "}.w")
+    'layers.{0,3,6,…,990,993,996}.w'
+    """
+    return _NUMBERS.sub(_some_numbers, safe(pattern)) or EMPTY
+
+
+def _some_numbers(found: re.Match[str]) -> str:
+    numbers = found[1].split(",")
+    return f"{{{','.join([*numbers[:3], '…', *numbers[-3:]])}}}"
 
 
 IN_ASCII = {

@@ -136,7 +136,7 @@ def _odd_line(one: Fold, text: str) -> str:
     """What is said of a pattern's tensors, or of one."""
     if len(one.keys) == 1:
         return f"{one.pattern or EMPTY}: {text}"
-    return f"{one.pattern} ({len(one.keys)}): {text} each"
+    return f"{one.pattern} ({len(one.keys):,}): {text} each"
 
 
 def _odd_text(values: Values, names: tuple[str, str]) -> str:

@@ -17,7 +17,7 @@ from ckpt_tool.training.freezing.optimizer import Group, Mended, check_optimizer
 from ckpt_tool.training.freezing.selection import Selected, matching, selected
 from ckpt_tool.training.freezing.wrapped import check_wrapped
 from ckpt_tool.training.live import unwrapped
-from ckpt_tool.wording import plural
+from ckpt_tool.wording import plural, type_text
 
 if TYPE_CHECKING:
     import torch
@@ -145,7 +145,7 @@ def thaw(
     _, thawed = change(model, Selected(), found, optimizer, group)
     if thawed.left and not thawed.parameters and not thawed.modules:
         one = found.parameters[thawed.left[0]]
-        fact = f"`{thawed.left[0]}` is a {type(one).__name__} of {one.dtype}, with no gradient"
+        fact = f"`{thawed.left[0]}` is {type_text(one)} of {one.dtype}, with no gradient"
         raise InputError(type(module).__name__, fact)
     return thawed
 

@@ -272,6 +272,11 @@ def _without(every: Selected, thawed: Selected) -> Selected:
 
 
 def _entries(given: Mapping[int, Patterns], trains: bool) -> Iterator[Entry]:
+    if not isinstance(given, Mapping):
+        name = "thaw" if trains else "freeze"
+        raise ValueError(
+            f"{name}={given!r}; give a dict of patterns by epoch or step, as {{0: 'head.**'}}"
+        )
     for number, patterns in given.items():
         at = whole_number(number)
         if at is None or at < 0:

@@ -26,6 +26,7 @@ from ckpt_tool.training.memory.local_parts import LocalPart, local_parts
 from ckpt_tool.training.memory.offloaded import offloaded
 from ckpt_tool.training.memory.strides import overlaps_itself
 from ckpt_tool.training.snapshots import Snapshot
+from ckpt_tool.wording import type_text
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +98,7 @@ class LiveTensors:
             )
         if is_wrapper(local_part(tensor)):
             return (
-                f"is a {type(tensor).__name__}, which only its own class can fill",
+                f"is {type_text(tensor)}, which only its own class can fill",
                 "load before the model is quantised or wrapped",
             )
         if packed := quantised_kind(tensor):
@@ -237,7 +238,7 @@ class LiveTensors:
         except Exception as error:
             key = next(key for key, tensor in self._by_key.items() if tensor is current)
             fact = (
-                f"`{key}` is a {type(current).__name__}, which can't be filled: "
+                f"`{key}` is {type_text(current)}, which can't be filled: "
                 f"{type(error).__name__}: {error}"
             )
             raise InputError(

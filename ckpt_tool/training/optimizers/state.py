@@ -36,6 +36,7 @@ from ckpt_tool.training.optimizers.owner import (
     target_of,
 )
 from ckpt_tool.training.optimizers.reading import opened_state
+from ckpt_tool.wording import type_text
 
 if TYPE_CHECKING:
     import torch
@@ -165,7 +166,7 @@ def _opened(given: Given) -> Iterator[tuple[str, Mapping[str, object]]]:
     elif hasattr(given, "state_dict"):
         yield LABEL, given.state_dict()
     else:
-        fact, hint = f"is a {type(given).__name__}", "a state dict, an optimizer, or a path"
+        fact, hint = f"is {type_text(given)}", "a state dict, an optimizer, or a path"
         raise InputError(LABEL, fact, f"give {hint}")
 
 

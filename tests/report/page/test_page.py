@@ -133,10 +133,27 @@ def test_what_was_not_compared_is_no_number_of_the_page(tmp_path):
     ckpt("diff", "a.pth", "b.pth", "--values", "--html", "d.html", cwd=tmp_path)
     data = data_of(tmp_path / "d.html")
     found = {measure["name"]: dict(zip(measure["at"], measure["values"], strict=True)) for measure in data["measures"]}
-    assert found["cosine"] == {1: None, 2: None, 3: None}
+    assert found["cosine"] == {1: None, 2: "undefined", 3: None}
     assert found["max |Δ|"] == {1: None, 2: 3.0, 3: None}
     notes = [data["notes"][note] if note >= 0 else "" for note in data["items"]["note"]]
     assert notes == ["", "values were not compared", "16 of 16 numbers differ", "values were not compared"]
+
+
+def test_keys_of_both_sides_stand_in_the_order_of_the_networks(tmp_path):
+    a = {f"l.{i}.w": torch.randn(8, 8) for i in (0, 1, 2)} | {"old.w": torch.ones(2), "head.w": torch.randn(8, 8)}
+    b = {f"l.{i}.w": torch.randn(8, 8) for i in (0, 1, 2, 3)} | {"head.w": a["head.w"] + 1}
+    for name, state in (("a", a), ("b", b)):
+        torch.save(state, tmp_path / f"{name}.pth")
+    for command in (("diff", "--values"), ("plan", "--by", "name")):
+        ckpt(command[0], "a.pth", "b.pth", *command[1:], "--html", f"{command[0]}.html", cwd=tmp_path)
+        data = data_of(tmp_path / f"{command[0]}.html")
+        keys = [key for key, _ in sorted({**a, **b}.items())]
+        sides = [list(a), list(b)]
+        shown = [sides[1][two] if isinstance(two, int) else sides[0][one] for one, two in zip(data["items"]["a"], data["items"]["b"], strict=True)]
+        assert shown == ["l.0.w", "l.1.w", "l.2.w", "old.w", "l.3.w", "head.w"], command
+        assert sorted(shown) == keys
+    largest = next(each for each in data_of(tmp_path / "diff.html")["measures"] if each["name"] == "max |Δ|")
+    assert dict(zip(largest["at"], largest["values"], strict=True))[5] == 1.0
 
 
 def test_what_is_renamed_with_other_values_is_counted_apart(tmp_path):

@@ -114,13 +114,14 @@ function lines(drawn, series, scale, step) {
   series.forEach((each, at) => marks(drawn, each, at, step));
 }
 
-// What a line can't show: a layer with NaN or Inf is crossed out, one with tensors that were not compared has a question mark.
+// What a line can't show: a layer with NaN or Inf is crossed out, one with tensors that were not compared has a question mark,
+// and one whose cosine is undefined, since a side is all zeros, a 0.
 function marks(drawn, series, at, step) {
   const { left, top, bottom, h } = CHART;
   series.values.forEach((value, i) => {
-    const x = left + (i + 0.5) * step, isOdd = typeof value === "string", text = series.texts ? series.texts[i] : "";
+    const x = left + (i + 0.5) * step, isOdd = typeof value === "string" && value !== UNDEFINED, text = series.texts ? series.texts[i] : "";
     if (isOdd) drawn.append(svg("line", { class: "odd", x1: x, x2: x, y1: top, y2: h - bottom }));
-    if (isOdd || /^[≤≥–]/.test(text)) drawn.append(svg("text", { class: `mark ${series.tone}`, x, y: top + 9 + 11 * at, "text-anchor": "middle" }, isOdd ? "×" : "?"));
+    if (isOdd || value === UNDEFINED || /^[≤≥–]/.test(text)) drawn.append(svg("text", { class: `mark ${series.tone}`, x, y: top + 9 + 11 * at, "text-anchor": "middle" }, isOdd ? "×" : value === UNDEFINED ? "0" : "?"));
   });
 }
 

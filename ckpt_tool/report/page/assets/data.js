@@ -41,6 +41,13 @@ const nameOf = (item) =>
   item.b.length && (DATA.command !== "diff" || !item.a.length)
     ? SIDES[1].keys[item.b[0]]
     : SIDES[0].keys[item.a[0]];
+// Never none where there is some, nor all where some is missing.
+function percent(part, whole) {
+  const share = whole ? (100 * part) / whole : 0;
+  if (share > 0 && share < 0.05) return "<0.1 %";
+  return share >= 99.95 && share < 100 ? ">99.9 %" : `${share.toFixed(1)} %`;
+}
+const UNDEFINED = "undefined"; // the cosine of a tensor that is all zeros on a side
 const toneOf = (status) => "tone-" + STATUSES[status].tone;
 
 function sizeText(bytes) {

@@ -2,7 +2,9 @@
 const state = { words: [], statuses: new Set(), dtype: "", rule: -1, view: "list", chosen: null };
 const shown = new Uint8Array(ITEMS.length).fill(1);
 const haystack = ITEMS.map((item) => [...item.a.map((key) => SIDES[0].keys[key]), ...(TWO ? item.b.map((key) => SIDES[1].keys[key]) : [])].join("\n").toLowerCase());
-const bytesOf = (s, key) => { const form = formOf(s, key); return form ? [form[2], form[3]] : [0, 1]; };
+// What is tied counts once, where its other key stands.
+const TIED = SIDES.map((side) => new Set(side.tied));
+const bytesOf = (s, key) => { const form = formOf(s, key); return !form ? [0, 1] : TIED[s].has(key) ? [0, 0] : [form[2], form[3]]; };
 const heavy = (item) => (item.b.length ? [1, item.b[0]] : [0, item.a[0]]);
 
 const trees = SIDES.map((side, s) => {
@@ -123,11 +125,12 @@ function fillOneRow(row, node) {
   if (item) row.append(...about(item), el("span", { class: "hidden" }, `, ${STATUSES[item.status].name}`));
   for (const measure of shownMeasures) row.append(el("span", { class: "num" }, i < 0 ? worstIn(measure, node) : measure.of.has(i) ? number(measure.of.get(i)) : ""));
   if (DATA.command === "trace") return;
-  row.append(el("span", { class: "size" }, sizeText(node.bytes)));
+  const isTied = item && TIED[heavy(item)[0]].has(heavy(item)[1]);
+  row.append(el("span", { class: "size" }, isTied ? "shared" : sizeText(node.bytes)));
   if (TWO) return;
   const bar = el("i"), share = Math.min(100, (100 * node.bytes) / total);
   bar.style.width = `${share}%`;
-  row.append(el("span", { class: "percent" }, `${share.toFixed(1)} %`), el("span", { class: "share", "aria-hidden": "true" }, bar));
+  row.append(el("span", { class: "percent" }, percent(Math.min(node.bytes, total), total)), el("span", { class: "share", "aria-hidden": "true" }, bar));
 }
 function worstIn(measure, node) {
   if (DATA.command === "trace") return ""; // numbers of calls; a list of modules isn't called
@@ -140,9 +143,9 @@ function worstIn(measure, node) {
 const worst = (measure, values) => (measure.least ? min(values) : max(values));
 // The worst of some values, of which null stands for what was not measured: NaN where one is, and a bound where one is unknown.
 function worstOfAll(measure, values) {
-  const numbers = values.filter((value) => typeof value === "number"), words = values.filter((value) => typeof value === "string");
+  const numbers = values.filter((value) => typeof value === "number"), words = values.filter((value) => typeof value === "string" && value !== UNDEFINED);
   if (words.length) return words.includes("NaN") ? "NaN" : words[0];
-  return numbers.length ? worst(measure, numbers) : null;
+  return numbers.length ? worst(measure, numbers) : values.includes(UNDEFINED) ? UNDEFINED : null;
 }
 function worstText(measure, values) {
   const known = values.filter((value) => value !== undefined);
@@ -308,12 +311,12 @@ function overview() {
     const totals = new Map();
     side.form.forEach((at, key) => {
       if (at < 0 || (!TWO && isOutside(key))) return;
-      const [dtype, , bytes, elements] = DATA.forms[at], sum = totals.get(dtype) || [0, 0, 0];
-      totals.set(dtype, [sum[0] + 1, sum[1] + elements, sum[2] + bytes]);
+      const [dtype, , bytes, elements] = DATA.forms[at], sum = totals.get(dtype) || [0, 0, 0], once = TIED[s].has(key) ? 0 : 1;
+      totals.set(dtype, [sum[0] + 1, sum[1] + once * elements, sum[2] + once * bytes]);
     });
     if (!totals.size) return;
     const rows = [...totals].sort((one, other) => other[1][2] - one[1][2]);
-    made.push(el("h4", {}, TWO ? `${side.role} ${side.name}` : "by dtype"), el("table", {},
+    made.push(el("h4", {}, (TWO ? `${side.role} ${side.name}` : "by dtype") + (side.tied.length ? ", shared counted once" : "")), el("table", {},
       el("thead", {}, el("tr", {}, ...["dtype", "tensors", "parameters", "size"].map((name, i) => el("th", { scope: "col", class: i ? "right" : "" }, name)))),
       el("tbody", {}, ...rows.map(([dtype, [n, elements, bytes]]) => el("tr", {}, el("td", {}, dtype), ...[count(n), short(elements), sizeText(bytes)].map((text) => el("td", { class: "right" }, text)))))));
   });
@@ -448,7 +451,7 @@ function crumbs(map, s) {
 function sizesTable(node) {
   const rows = node.children.slice().sort((one, other) => other.bytes - one.bytes).slice(0, 500);
   const columns = [["name"], ["tensors", "right"], ["parameters", "right"], ["size", "right"], ["share", "right"]];
-  const cells = (each) => [each.name, count(each.total), count(each.elements), sizeText(each.bytes), `${((100 * each.bytes) / (node.bytes || 1)).toFixed(1)} %`];
+  const cells = (each) => [each.name, count(each.total), count(each.elements), sizeText(each.bytes), percent(each.bytes, node.bytes)];
   return el("div", { class: "scroll" }, el("table", {},
     el("thead", {}, el("tr", {}, ...columns.map(([name, side]) => el("th", { scope: "col", class: side }, name)))),
     el("tbody", {}, ...rows.map((each) => el("tr", {}, ...cells(each).map((cell, i) => el("td", { class: columns[i][1] }, cell)))))));

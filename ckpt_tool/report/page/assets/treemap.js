@@ -83,8 +83,7 @@ class Treemap {
   }
   area(node, { x, y, w, h }, depth, open) {
     const isModule = node.leaf < 0;
-    const share = this.at.bytes ? (100 * node.bytes) / this.at.bytes : 0;
-    const text = `${node.path}\n${sizeText(node.bytes)}, ${share.toFixed(1)} % of ${this.at.path || "all"}`;
+    const text = `${node.path}\n${sizeText(node.bytes)}, ${percent(node.bytes, this.at.bytes)} of ${this.at.path || "all"}`;
     const group = svg("g", { class: isModule ? "module" : `leaf ${this.options.toneOf(node.leaf)}`, "data-tip": text });
     group.append(svg("rect", { x: x + 0.5, y: y + 0.5, width: Math.max(0, w - 1), height: Math.max(0, h - 1), rx: Math.min(4, w / 4, h / 4) }));
     if (depth === 0) {
