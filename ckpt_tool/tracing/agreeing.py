@@ -15,14 +15,12 @@ from ckpt_tool.tracing.exact import Found
 from ckpt_tool.tracing.leaves import leaves_in
 from ckpt_tool.tracing.orders import NO_ORDERS, Orders
 from ckpt_tool.tracing.recording import Call, Recorder, Setting
-from ckpt_tool.tracing.sketches import Sketch, distance, floor_of, paired
+from ckpt_tool.tracing.sketches import SHORT, Sketch, distance, floor_of, paired
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-SHORT = 1e-5
-"""The eps from which a dtype is a short one, whose rounding is large enough to hide faults."""
 Change = Callable[["torch.Tensor"], "torch.Tensor"]
 Outputs = Sequence[tuple[Sketch, Sketch]]
 

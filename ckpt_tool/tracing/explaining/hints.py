@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import chain, combinations, islice, permutations
 from typing import TYPE_CHECKING
 
-from ckpt_tool.tracing.activations import unlike_functions, unlike_modules
 from ckpt_tool.tracing.comparing import Parting
 from ckpt_tool.tracing.exact import Found, distance_of
+from ckpt_tool.tracing.explaining.activations import unlike_functions, unlike_modules
 from ckpt_tool.tracing.orders import NO_ORDERS, Orders
 from ckpt_tool.tracing.pairs import Pair
 from ckpt_tool.tracing.recording import Recorder, Setting, copied, quiet
