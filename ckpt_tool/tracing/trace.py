@@ -18,7 +18,7 @@ from ckpt_tool.tracing.comparing import (
     parting_of,
     rows_of,
 )
-from ckpt_tool.tracing.exact import Distance, Found, exact_distances
+from ckpt_tool.tracing.exact import Distance, Found, exact_distances, shapes_said
 from ckpt_tool.tracing.explaining.hints import hints_of
 from ckpt_tool.tracing.hidden import giver_of, hidden_in
 from ckpt_tool.tracing.pairs import Pair, agreed, pairs_of
@@ -143,6 +143,7 @@ def trace_models(
         records = first, second
         findings = [
             *(each.said for each in certain if (parting.row.outputs or 0.0) <= floor),
+            *shapes_said(parting, found),
             *wrong_weights(plan, one, other, concerned),
             *_against_inputs(other, parting, found, moved, concerned),
             *hints_of(

@@ -331,3 +331,56 @@ def test_a_module_that_is_forgotten_or_stands_elsewhere_is_no_exchange(code, got
     assert str(found).splitlines()[-1] == "different: they diverge in the code of `the network`"
     if code == "no norm":
         assert "`norm` of the first network is called, and its counterpart `norm` of the second is not" in found.notes
+
+
+class Block(nn.Module):
+    """A residual block that halves its input in its first or in its second convolution, as the two versions of ResNet do."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 4, 1, first), nn.BatchNorm2d(4)
+        self.conv2, self.shortcut = nn.Conv2d(4, 4, 3, second, padding=1), nn.Conv2d(3, 4, 1, 2)
+
+    def forward(self, x):
+        return self.conv2(self.bn1(self.conv1(x)).relu()) + self.shortcut(x)
+
+
+def test_the_module_that_gives_another_shape_is_the_place():
+    one, other = nn.Sequential(nn.Conv2d(3, 3, 1), Block(2, 1)), nn.Sequential(nn.Conv2d(3, 3, 1), Block(1, 2))
+    fill_with_seeded_values(one, 1)
+    found = ckpt_tool.trace(one, other, images(), ckpt_tool.load_into(other, one))
+    assert (found.place.kind, found.place.other) == ("module", "1.conv1"), str(found)
+    assert found.place.findings == (
+        "`1.conv1` gives 2×4×32×32, its counterpart `1.conv1` of the first network 2×4×16×16",
+        "verified: `stride` = (2, 2) (it is (1, 1)) makes the outputs agree",
+    )
+
+
+class Flat(nn.Module):
+    """A layer that gives channels last, or first."""
+
+    def __init__(self, is_last):
+        super().__init__()
+        self.fc, self.head, self._is_last = nn.Linear(8, 6), nn.Linear(6, 3), is_last
+        self.embed = Turned(self.fc, is_last)
+
+    def forward(self, x):
+        y = self.embed(x)
+        return self.head(y if self._is_last else y.mT)
+
+
+class Turned(nn.Module):
+    def __init__(self, fc, is_last):
+        super().__init__()
+        self.fc, self._is_last = fc, is_last
+
+    def forward(self, x):
+        return self.fc(x) if self._is_last else self.fc(x).mT
+
+
+def test_another_layout_of_the_same_is_no_place():
+    one, other = fill_with_seeded_values(Flat(True), 1), Flat(False)
+    report = ckpt_tool.load_into(other, one)
+    other.head.bias.data[0] += 1
+    found = ckpt_tool.trace(one, other, torch.randn(2, 5, 8), report)
+    assert (found.place.kind, found.place.other) == ("module", "head"), str(found)
