@@ -384,3 +384,49 @@ def test_another_layout_of_the_same_is_no_place():
     other.head.bias.data[0] += 1
     found = ckpt_tool.trace(one, other, torch.randn(2, 5, 8), report)
     assert (found.place.kind, found.place.other) == ("module", "head"), str(found)
+
+
+@pytest.mark.parametrize(("one_name", "other_name", "place"), [("mlp.gate_proj", "mlp.up_proj", "mlp"), ("self_attn.k_proj", "self_attn.v_proj", "self_attn")])
+def test_modules_that_get_the_same_input_with_each_others_weights(one_name, other_name, place, tmp_path):
+    one, other = fill_with_seeded_values(llama(), 1), llama()
+    names = (f"model.layers.0.{name}.weight" for name in (one_name, other_name))
+    first, second = names
+    rules = written(tmp_path, f"rules:\n  - {first} -> {second}\n  - {second} -> {first}\n  - '{{r=**}} -> {{r}}'\n")
+    tokens = {"input_ids": torch.randint(0, 97, (2, 7), generator=torch.Generator().manual_seed(0))}
+    found = ckpt_tool.trace(one, other, tokens, ckpt_tool.load_into(other, one, rules=rules))
+    assert (found.place.kind, found.place.other) == ("code", f"model.layers.0.{place}")
+    a, b = (each.removesuffix(".weight") for each in (first, second))
+    assert found.place.findings[0] in (
+        f"verified: `{a}` with the weights of `{b}` and `{b}` with the weights of `{a}` makes the outputs agree",
+        f"verified: `{b}` with the weights of `{a}` and `{a}` with the weights of `{b}` makes the outputs agree",
+    )
+
+
+class Split(nn.Module):
+    """Attention with three matrices."""
+
+    def __init__(self):
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj, self.out = (nn.Linear(16, 16) for _ in "qkvo")
+
+    def forward(self, x):
+        return self.out((self.q_proj(x) @ self.k_proj(x).mT).softmax(-1) @ self.v_proj(x))
+
+
+class Fused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c_attn, self.out = nn.Linear(16, 48), nn.Linear(16, 16)
+
+    def forward(self, x):
+        q, k, v = self.c_attn(x).chunk(3, -1)
+        return self.out((q @ k.mT).softmax(-1) @ v)
+
+
+def test_the_order_of_query_key_and_value_in_the_rule_of_the_weights_alone():
+    one, other = fill_with_seeded_values(Fused(), 1), Split()
+    rules = ["c_attn.weight -> {k,q,v}_proj.weight: {split: 0}", "c_attn.bias -> {q,k,v}_proj.bias: {split: 0}", "out.* -> out.*"]
+    found = ckpt_tool.trace(one, other, torch.randn(2, 5, 16), ckpt_tool.load_into(other, one, rules=rules))
+    assert found.place.findings == (
+        "verified: `q_proj.weight` with the values of `k_proj.weight` and `k_proj.weight` with the values of `q_proj.weight` makes the outputs agree",
+    )
