@@ -266,10 +266,8 @@ def closing_text(diff: Diff) -> str:
     text = ", ".join(
         f"{count:,} {word}" for word, count in shown.items() if count or word == "same"
     )
-    other = sum(
-        entry.kind == "renamed" and entry.values is not None and entry.values.changed > 0
-        for entry in diff.changes
-    )
+    renamed = [entry for entry in diff.changes if entry.kind == "renamed" and entry.values]
+    other = sum(entry.values.changed > 0 and not entry.is_cast for entry in renamed if entry.values)
     if other:
         text = text.replace(" renamed", f" renamed ({other:,} with other values)")
     if diff.beside is not None:
