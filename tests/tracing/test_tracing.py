@@ -303,6 +303,11 @@ def test_the_command(tmp_path, monkeypatch):
         (["a.pth", "--model", "traced_nets:small", "--input", "x.pt"], "both networks would be traced_nets:small with a.pth: nothing is compared; give the second one's checkpoint"),
         (["a.pth", "--model", "traced_nets:small", "--model-b", "traced_nets:small", "--by", "name", "--input", "x.pt"], "nothing is compared"),
         (["a.pth", "b.pth", "--model", "traced_nets:nothing", "--random-input", "2x4"], "can't be imported"),
+        (["a.pth", "b.pth", "--model", "traced_nets", "--random-input", "2x4"], "traced_nets: names no function; give `package.module:function`"),
+        (["a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "9" * 20], "is larger than any tensor may be"),
+        (["a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "2x4", "--seed", "9" * 20], "--seed: 99999999999999999999 is no number of 64 bits"),
+        (["a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "2x4", "--input", "x.pt"], "--random-input: is given beside --input"),
+        (["a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "2x4", "--set", "zzz=3"], "--set zzz: gives a parameter of rules a number, and no rules are given"),
     ):
         found = CliRunner().invoke(app, ["trace", *words])
         assert found.exit_code != 0
