@@ -83,9 +83,10 @@ def inner_of(
         return Inner(True, f"{inside}; no network uses what it gives, and their outputs agree")
     said = (
         f"the networks' outputs agree, and depend too little on what {name} gives for that to "
-        "settle it: give another input, or networks in float32"
+        "settle it: give another input"
     )
-    return Inner(False, said)
+    is_short = any(each.eps >= SHORT for pair in paired(*outputs) for each in pair)
+    return Inner(False, f"{said}, or networks in float32" if is_short else said)
 
 
 def _is_evidence(one: Sketch, other: Sketch) -> bool:

@@ -287,11 +287,11 @@ def _coverage(first: Recorder, second: Recorder) -> tuple[bool, list[str]]:
         known = {id(each[index]) for each in both}
         left = [".".join(each.path) or "it" for each in sketches if id(each) not in known]
         if left:
-            names = ", ".join(f"`{name}`" for name in left[:3])
+            names = _some([f"`{name}`" for name in left])
             notes.append(f"not compared, of what the {side} network gives: {names}")
     unknown = [*dict.fromkeys((*first.unknown, *second.unknown))]
     if unknown:
-        notes.append(f"not compared, of what the networks give: {', '.join(unknown[:3])}")
+        notes.append(f"not compared, of what the networks give: {_some(unknown)}")
     if any(sketch.odd for pair in both for sketch in pair):
         notes.append("the outputs hold NaN, infinite or huge numbers")
     huge = any(differ_in_huge(*pair) for pair in both)
@@ -302,6 +302,11 @@ def _coverage(first: Recorder, second: Recorder) -> tuple[bool, list[str]]:
     if both and not has_numbers:
         notes.append("the outputs hold no number that could be compared")
     return is_whole and has_numbers and not unknown and not huge, notes
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _unsteady(found: Found, first: Recorder, second: Recorder, parting: Parting) -> list[str]:

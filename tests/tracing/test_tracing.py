@@ -582,3 +582,30 @@ def test_a_gradient_inside_of_a_network_is_compared():
     first, second = (Mapped(lambda layer: torch.func.grad(lambda y: layer(y).square().sum())) for _ in range(2))
     report = ckpt_tool.load_into(second, first)
     assert any(row.other == "layer" for row in ckpt_tool.trace(first, second, torch.rand(4, 3), report).rows)
+
+
+class GivesMore(nn.Module):
+    """What a layer gives, and more."""
+
+    def __init__(self, **more):
+        super().__init__()
+        self.fc, self._more = nn.Linear(4, 4), more
+
+    def forward(self, x):
+        return {"y": self.fc(x), **self._more}
+
+
+@pytest.mark.parametrize(("a", "b", "is_same", "note"), [
+    ({"s": {1, 2}}, {"s": {1, 3}}, False, "not compared, of what the networks give: `s` (set)"),
+    ({f"z{i}": float(i) for i in range(8)}, {}, True, "not compared, of what the first network gives: `z0`, `z1`, `z2` and 5 more"),
+])  # fmt: skip
+def test_all_outputs_that_are_not_compared_are_told(a, b, is_same, note):
+    one, other = GivesMore(**a), GivesMore(**b)
+    found = ckpt_tool.trace(one, other, torch.randn(2, 4), ckpt_tool.load_into(other, one))
+    assert (found.is_same, found.place, found.notes) == (is_same, None, (note,))
+
+
+def test_the_activation_of_an_encoder_layer_has_its_own_name():
+    one, other = (nn.TransformerEncoderLayer(16, 2, 32, activation=name, batch_first=True) for name in ("relu", "gelu"))
+    found = ckpt_tool.trace(one, other, torch.randn(2, 3, 16), ckpt_tool.load_into(other, one))
+    assert found.place.findings == ("verified: `activation` = 'relu' (it is 'gelu') makes the outputs agree",)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 MAX_TRIES = 200
 MAX_JOINED = 4
 SIMPLE = (int, float, str, bool, tuple, type(None))
+ACTIVATIONS = {1: "relu", 2: "gelu"}
 HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "nhead", "heads")
 HEAD_SIZES = ("head_dim", "head_size", "dim_head", "d_head")
 
@@ -79,7 +80,8 @@ def hints_of(
         yield f"`{twin.got}` gets what `{twin.one}` of the first network gets"
     if parting.kind == "drift":
         return
-    differing = [f"`{name}` is {a!r} and {b!r}" for name, a, b in _unlike(first, second)]
+    shown = (_shown(*each) for each in _unlike(first, second))
+    differing = [f"`{name}` is {a} and {b}" for name, a, b in shown]
     if differing:
         yield f"set otherwise: {'; '.join(differing[:5])}"
 
@@ -148,7 +150,19 @@ def _settings(first: nn.Module, second: nn.Module) -> Iterator[Change]:
             finally:
                 setattr(module, attribute, before)
 
-        yield f"`{name}` = {value!r} (it is {current!r})", change
+        shown, *both = _shown(name, value, current)
+        yield f"`{shown}` = {both[0]} (it is {both[1]})", change
+
+
+def _shown(name: str, *values: object) -> tuple[str, ...]:
+    """An attribute and its values as whoever made the module gave them: of an encoder layer, torch
+    keeps a number for its activation.
+    """
+    owner, dot, attribute = name.rpartition(".")
+    if attribute == "activation_relu_or_gelu":
+        named = (ACTIVATIONS.get(each) if isinstance(each, int) else None for each in values)
+        return f"{owner}{dot}activation", *(repr(each or "another") for each in named)
+    return name, *map(repr, values)
 
 
 def _unlike(first: nn.Module, second: nn.Module) -> Iterator[tuple[str, object, object]]:
