@@ -346,3 +346,11 @@ def test_a_cast_is_one_in_both_directions(tmp_path):
         lines = ckpt("diff", *sides, "--values", "--renames", cwd=tmp_path).out.splitlines()
         assert "0 same, 8 renamed" in lines, "none has other values"
     assert any(line.endswith("equal after a cast to F16") for line in lines)
+
+
+def test_the_way_on_keeps_that_values_are_compared(tmp_path):
+    a = {f"l.{i}.w": torch.randn(8, 8) for i in range(3)}
+    torch.save(a, tmp_path / "a.pth")
+    torch.save({key: tensor + 1 for key, tensor in a.items()} | {"l.3.w": torch.randn(8, 8)}, tmp_path / "b.pth")
+    ran = ckpt("diff", "a.pth", "b.pth", "--values", "--renames", cwd=tmp_path)
+    assert ran.err.splitlines()[-1] == "next: ckpt suggest a.pth b.pth --values"
