@@ -120,7 +120,7 @@ def diff_open(
     source: Checkpoint, target: Checkpoint, options: Comparison, watch: Watch = unwatched
 ) -> Diff:
     """The difference of two open checkpoints: of keys, or of values. Raises InputError for a key
-    list without digests, of which values are asked.
+    list without digests, of which values are asked, and for digests with a tolerance.
     """
     if not options.values:
         return diff_catalogs(source.catalog, target.catalog)
@@ -138,11 +138,25 @@ def diff_open(
                 compare_all(source, target, keys, options.tolerance), source, keys, watch
             ),
         )
+    if options.tolerance is not None:
+        side = target if source.has_values else source
+        raise InputError(
+            side.path,
+            f"is a key list: its digests say that values differ, not by how much; "
+            f"{_asked(options)} can't be answered",
+            f"give the checkpoint itself, or leave out {_asked(options)}",
+        )
     return diff_catalogs(
         source.catalog,
         target.catalog,
         lambda keys: _watched(compare_digests(source, target, keys), source, keys, watch),
     )
+
+
+def _asked(options: Comparison) -> str:
+    """The options that say a tolerance."""
+    given = (("--rtol", options.rtol), ("--atol", options.atol))
+    return " and ".join(f"`{name}`" for name, number in given if number is not None)
 
 
 def _watched(

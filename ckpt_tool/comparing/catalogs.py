@@ -50,6 +50,16 @@ class Entry:
             self.kind == "value" and values is not None and 0 < values.changed <= values.tolerated
         )
 
+    @property
+    def is_cast(self) -> bool:
+        """Whether it has two dtypes, and one side is the other one cast to its own."""
+        values = self.values
+        return (
+            values is not None
+            and values.is_cast
+            and (self.a and self.a.dtype) is not (self.b and self.b.dtype)
+        )
+
 
 @frozen
 class Uncompared:

@@ -72,9 +72,12 @@ class Values:
 
     @property
     def cosine(self) -> float:
-        """Of the angle between the two; NaN where one of them is all zeros."""
+        """Of the angle between the two, -1 to 1; NaN where one of them is all zeros, or too large
+        to be squared.
+        """
         length = sqrt(self.squares_a) * sqrt(self.squares_b)
-        return self.dot / length if length else nan
+        # Sums are rounded: those of parallel tensors may be a little more than the product.
+        return max(-1.0, min(1.0, self.dot / length)) if isfinite(length) and length else nan
 
     @property
     def norms(self) -> tuple[float, float]:

@@ -4,6 +4,7 @@ which module reads it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -34,6 +35,9 @@ _OLD_PICKLES = (
     b"ccopyreg\n",
     b"cnumpy",
 )
+
+_GLOBAL = re.compile(rb"[ci][A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n")
+"""The opcode that names a module and what is in it, in protocols 0 and 1."""
 
 
 @frozen
@@ -93,10 +97,29 @@ def is_legacy_stream(head: bytes, size: int) -> bool:
 
 
 def is_pickle(head: bytes, size: int) -> bool:
-    """By the protocol's number, or by how pickles of protocols 0 and 1 begin with a dict, a list or
-    an array.
+    """By the protocol's number; or by how pickles of protocols 0 and 1 begin with a dict, a list or
+    an array, or by their opcodes where they name something.
     """
-    return (head[:1] == b"\x80" and head[1:2] <= b"\x05") or head.startswith(_OLD_PICKLES)
+    if head[:1] == b"\x80":
+        return head[1:2] <= b"\x05"
+    return head.startswith(_OLD_PICKLES) or _names_a_global(head)
+
+
+def _names_a_global(head: bytes) -> bool:
+    """Whether all that is seen of a file are a pickle's opcodes, of which one names what unpickling
+    would import; protocols 0 and 1 begin with any opcode.
+    """
+    if not _GLOBAL.search(head):
+        return False
+    from pickletools import genops
+
+    is_named = False
+    try:
+        for opcode, _, _ in genops(head):
+            is_named |= opcode.name in ("GLOBAL", "INST")
+    except ValueError as error:
+        return is_named and len(head) == HEAD and "unknown" not in str(error)
+    return is_named
 
 
 def is_npz(head: bytes, size: int) -> bool:

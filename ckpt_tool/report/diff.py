@@ -273,24 +273,25 @@ def closing_text(diff: Diff) -> str:
     text = ", ".join(
         f"{count:,} {word}" for word, count in shown.items() if count or word == "same"
     )
-    other = sum(
-        entry.kind == "renamed" and entry.values is not None and entry.values.changed > 0
-        for entry in diff.changes
-    )
+    renamed = [entry for entry in diff.changes if entry.kind == "renamed" and entry.values]
+    other = sum(entry.values.changed > 0 and not entry.is_cast for entry in renamed if entry.values)
     if other:
         text = text.replace(" renamed", f" renamed ({other:,} with other values)")
-    if diff.changes and not diff.differs:
-        return text
     if diff.beside is not None:
         text += f"; {_counts_beside(diff.beside)} beside the state dict"
+    if (diff.changes or (diff.beside and diff.beside.changes)) and not diff.differs:
+        return text
     text = text if diff.differs or not diff.is_whole else f"{text}: {_verdict(diff)}"
     is_silent = diff.compared_values or not counts["same"]
     return text if is_silent else f"{text}; values were not compared"
 
 
 def _counts_beside(beside: Diff) -> str:
-    differ, odd, same = len(beside.changes), len(beside.uncompared), beside.counts["same"]
-    texts = [f"{differ:,} differ"] if differ else [f"{same:,} the same"] if same or not odd else []
+    within = sum(entry.is_within for entry in beside.changes)
+    odd, same = len(beside.uncompared), beside.counts["same"]
+    counted = {"differ": len(beside.changes) - within, "within the tolerance": within}
+    texts = [f"{count:,} {word}" for word, count in counted.items() if count]
+    texts = texts or ([f"{same:,} the same"] if same or not odd else [])
     return ", ".join([*texts, *([f"{odd:,} not compared"] if odd else [])])
 
 
@@ -299,14 +300,13 @@ def _verdict(diff: Diff) -> str:
         return "the same keys, shapes and dtypes" + (
             "" if diff.a else "; there is no state dict, and values were not compared"
         )
-    if not diff.equal:
+    equal = (*diff.equal, *(diff.beside.equal if diff.beside else ()))
+    if not equal:
         if (len(diff.a), len(diff.b)) != tuple(map(len, diff.whole_sides)):
             return "what was compared is the same, bit for bit"
         return "the same weights, bit for bit" if diff.notes else "identical"
-    some = ", ".join(pattern_shown(key) for key in diff.equal[:3]) + (
-        " …" if len(diff.equal) > 3 else ""
-    )
+    some = ", ".join(map(pattern_shown, equal[:3])) + (" …" if len(equal) > 3 else "")
     return (
-        f"equal, but not bit for bit: {plural(len(diff.equal), 'tensor')} with 0 for -0 "
+        f"equal, but not bit for bit: {plural(len(equal), 'tensor')} with 0 for -0 "
         f"or NaNs of other bits ({some})"
     )

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ckpt_tool.tracing.weights import Concerned
 
 VERIFIED = "verified: "
+COUNTERPART = ", its counterpart `"
+"""In what was found to be another one than in the first network."""
 AROUND = 4
 """Rows that are shown before the place where networks diverge."""
 MAX_TENSORS = 8
@@ -45,8 +47,18 @@ def _shown(trace: Trace, style: Style) -> list[Row]:
         return rows
     if trace.place is None:
         return []
-    at = next(i for i, row in enumerate(rows) if _is_place(row, trace.place))
-    return rows[max(0, at - AROUND) : at + 1]
+    place = trace.place
+    at = next(i for i, row in enumerate(rows) if _is_place(row, place))
+    # The code around a module makes the difference: what runs after that module says nothing.
+    calls = [i for i, row in enumerate(rows[:at]) if _is_entered(row, place)]
+    first = calls[0] if calls else at
+    return rows[max(0, first - AROUND) : first] + [rows[i] for i in dict.fromkeys((first, at))]
+
+
+def _is_entered(row: Row, place: Place) -> bool:
+    """Whether it is the module in the place that gets other inputs first."""
+    is_near = row.inputs is not None and row.inputs <= row.floors[0]
+    return place.at == (row.one, row.other) and not is_near
 
 
 def _is_place(row: Row, place: Place) -> bool:
@@ -124,7 +136,9 @@ def answer_line(trace: Trace, style: Style = PLAIN) -> str:
     word = style.paint("different", "red")
     found = next((one for one in trace.place.findings if one.startswith(VERIFIED)), None)
     if found is None:
-        return f"{word}: they diverge {where[trace.place.kind]} `{name}`"
+        cause = next((one for one in trace.place.findings if COUNTERPART in one), "")
+        place = f"{word}: they diverge {where[trace.place.kind]} `{name}`"
+        return f"{place}; {safe(cause)}" if cause else place
     return f"{word}: they diverge in `{name}`; {safe(found.removeprefix(VERIFIED))}"
 
 

@@ -15,14 +15,12 @@ from ckpt_tool.tracing.exact import Found
 from ckpt_tool.tracing.leaves import leaves_in
 from ckpt_tool.tracing.orders import NO_ORDERS, Orders
 from ckpt_tool.tracing.recording import Call, Recorder, Setting
-from ckpt_tool.tracing.sketches import Sketch, distance, floor_of, paired
+from ckpt_tool.tracing.sketches import SHORT, Sketch, distance, floor_of, paired
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-SHORT = 1e-5
-"""The eps from which a dtype is a short one, whose rounding is large enough to hide faults."""
 Change = Callable[["torch.Tensor"], "torch.Tensor"]
 Outputs = Sequence[tuple[Sketch, Sketch]]
 
@@ -85,9 +83,10 @@ def inner_of(
         return Inner(True, f"{inside}; no network uses what it gives, and their outputs agree")
     said = (
         f"the networks' outputs agree, and depend too little on what {name} gives for that to "
-        "settle it: give another input, or networks in float32"
+        "settle it: give another input"
     )
-    return Inner(False, said)
+    is_short = any(each.eps >= SHORT for pair in paired(*outputs) for each in pair)
+    return Inner(False, f"{said}, or networks in float32" if is_short else said)
 
 
 def _is_evidence(one: Sketch, other: Sketch) -> bool:

@@ -11,7 +11,7 @@ from typing import Literal
 from ckpt_tool.tracing.pairs import Pair
 from ckpt_tool.tracing.recording import Call, Recorded
 from ckpt_tool.tracing.reordered import Reordered
-from ckpt_tool.tracing.sketches import ROUNDING, farthest
+from ckpt_tool.tracing.sketches import ROUNDING, Sketch, farthest
 
 NOTHING = Reordered()
 JUMP = 8.0
@@ -20,6 +20,8 @@ MADE_UP = 1e3
 """How many times farther apart a module's outputs are than those around it, which agree by design:
 as where a scale is folded into `q`. Faults reach the outputs around them with more.
 """
+SAME_NORM = 1e-3
+"""How far the norms of one value in two layouts are apart, relative to the larger, at most."""
 Kind = Literal["module", "code", "drift"]
 """Where runs part: in a module, in a module's own code between two others, or by and by."""
 
@@ -27,7 +29,8 @@ Kind = Literal["module", "code", "drift"]
 @dataclass(frozen=True, slots=True)
 class Row:
     """One call of a pair of modules: how far apart inputs and outputs are, relative to their size;
-    None where nothing can be compared. `floors` are how far rounding alone may bring both.
+    None where nothing can be compared. `floors` are how far rounding alone may bring both. It
+    `is_reshaped` where its outputs have other shapes and another norm: no other layout of the same.
     """
 
     one: str
@@ -39,6 +42,7 @@ class Row:
     ended: int
     is_weak: bool = False
     floors: tuple[float, float] = (0.0, 0.0)
+    is_reshaped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +80,16 @@ def rows_of(
                 other.ended,
                 pair.is_weak,
                 (took.floor if took else 0.0, gave.floor if gave else 0.0),
+                gave is None and _have_other_norms(one.outputs, other.outputs),
             )
         )
     return sorted(rows, key=lambda row: row.ended)
+
+
+def _have_other_norms(ones: Sequence[Sketch], others: Sequence[Sketch]) -> bool:
+    """Whether no order of the same numbers could be both."""
+    one, other = (sqrt(sum(each.norm**2 for each in some)) for some in (ones, others))
+    return abs(one - other) > SAME_NORM * max(one, other)
 
 
 def limit_of(floor: float) -> float:
@@ -119,12 +130,31 @@ def parting_of(
         elif is_end and _is_undone(rows, row, reordered, worst, is_beyond):
             passed.append(row)
         elif is_end:
-            return Parting("module", row)
+            return _reshaped_before(rows, Parting("module", row))
         elif any(_is_beside(rows, row, each) for each in passed):
             hidden.add(id(row))
         else:
-            return _by_code(rows, row)
+            return _reshaped_before(rows, _by_code(rows, row))
     return None
+
+
+def _reshaped_before(rows: Sequence[Row], parting: Parting) -> Parting:
+    """The first module before a parting that gives another shape for the same inputs, where what
+    comes after it can't be compared up to there: what differs there may come from it.
+    """
+    at = parting.at or parting.row
+    if parting.kind == "module" and at.inputs is not None:
+        return parting
+    end = at.ended if parting.kind == "module" else at.began
+    before = [row for row in rows if row is not at and row.ended < end and not row.is_weak]
+    reshaped = (row for row in before if row.is_reshaped and not _is_far(row, False, 0.0))
+    first = next(reshaped, None)
+    if first is None:
+        return parting
+    after = [row for row in before if row.began > first.ended]
+    if any(each is not None for row in after for each in (row.inputs, row.outputs)):
+        return parting
+    return Parting("module", first)
 
 
 def _is_undone(

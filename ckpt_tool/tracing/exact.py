@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,6 +81,19 @@ def exact_distances(
         (entered[0], entered[1]),
         (again[0], again[1]),
     )
+
+
+def shapes_said(parting: Parting, found: Found) -> Iterator[str]:
+    """The shapes that two modules give, where none of one is among the other's."""
+    gave = [[tuple(one.shape) for one in tensors_in(each.output)] for each in found.calls]
+    if all(gave) and not set(gave[0]) & set(gave[1]):
+        one, other = (", ".join(map(_shape, each)) for each in gave)
+        path, its = parting.row.one, parting.row.other
+        yield f"`{its}` gives {other}, its counterpart `{path}` of the first network {one}"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "()"
 
 
 def distance_of(

@@ -96,7 +96,9 @@ def _inside(value: object) -> Sequence[tuple[str, object]] | None:
 
     if isinstance(value, Mapping):
         return [(str(name), each) for name, each in value.items()]
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, set | frozenset):  # which has no order
+        return None
+    if isinstance(value, list | tuple):
         return [(str(number), each) for number, each in enumerate(value)]
     if is_dataclass(value):
         return [(each.name, getattr(value, each.name, None)) for each in fields(value)]

@@ -88,6 +88,8 @@ class Recorder:
         self.calls: dict[Call, Recorded] = {}
         self.captured: dict[Call, Captured] = {}
         self.kept: dict[str, list[object]] = {}
+        self.given: object = None
+        """What the network gave, whole."""
         self._module, self._paths, self._wanted, self._keeps = module, paths, wanted, kept
         self._orders = orders
         self.unknown: list[str] = []
@@ -158,7 +160,8 @@ class Recorder:
                 self.captured[call].output = copied(output)
             if path in self._paths:
                 self.calls[call].outputs = sketches_in(output, orders)
-                self.unknown = unknown_in(output) if call == ("", 0) else self.unknown
+                if call == ("", 0):
+                    self.unknown, self.given = unknown_in(output), copied(output)
                 self.calls[call].ended = self._event()
             if self._keeps(path):
                 self.kept.setdefault(path, []).append(copied(output))

@@ -26,6 +26,8 @@ HUGE = 1e8
 ROUNDING = 16
 SHORT_ROUNDING = 4
 """How many units in the last place one module's rounding is, of float32 and of 16-bit types."""
+SHORT = 1e-5
+"""The eps from which a dtype is a short one, whose rounding is large enough to hide faults."""
 MAX_HUGE_ROUNDING = 1e-2
 """The relative difference that rounding may make of a sum of huge numbers."""
 _MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
@@ -90,7 +92,7 @@ def sketch_of(tensor: torch.Tensor, path: Path = ()) -> Sketch:
     for start in range(0, flat.numel(), CHUNK):
         part = flat[start : start + CHUNK].cpu().double()
         mixed = _mixed(start, part.numel())
-        is_odd = ~torch.isfinite(part) | (part.abs() > _huge(tensor))
+        is_odd = ~torch.isfinite(part) | (part.abs() > huge_of(tensor))
         if bool(is_odd.any()):
             kinds = torch.where(part.isnan(), 1, torch.where(part > 0, 2, 3))
             odd += int((mixed[is_odd] * kinds[is_odd]).sum())
@@ -129,7 +131,8 @@ def _mixed(start: int, count: int) -> torch.Tensor:
     return mixed
 
 
-def _huge(tensor: torch.Tensor) -> float:
+def huge_of(tensor: torch.Tensor) -> float:
+    """From which size a number counts by its place and sign alone."""
     import torch
 
     if not tensor.is_floating_point():
@@ -178,7 +181,7 @@ def floor_of(one: Sketch, other: Sketch) -> float:
 
 def rounding_of(eps: float) -> float:
     """The same by the distance of neighbouring numbers of a dtype."""
-    return eps * (ROUNDING if eps < 1e-5 else SHORT_ROUNDING)
+    return eps * (ROUNDING if eps < SHORT else SHORT_ROUNDING)
 
 
 def farthest(ones: Sequence[Sketch], others: Sequence[Sketch]) -> Apart | None:

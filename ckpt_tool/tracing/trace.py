@@ -18,8 +18,9 @@ from ckpt_tool.tracing.comparing import (
     parting_of,
     rows_of,
 )
-from ckpt_tool.tracing.exact import Distance, Found, exact_distances
-from ckpt_tool.tracing.hints import hints_of
+from ckpt_tool.tracing.exact import Distance, Found, exact_distances, shapes_said
+from ckpt_tool.tracing.explaining.hints import hints_of
+from ckpt_tool.tracing.hidden import giver_of, hidden_in
 from ckpt_tool.tracing.pairs import Pair, agreed, pairs_of
 from ckpt_tool.tracing.recording import Recorder, Setting
 from ckpt_tool.tracing.reordered import Reordered, columns_against_inputs, reordered
@@ -109,12 +110,17 @@ def trace_models(
     rows = rows_of(pairs, first.calls, second.calls)
     floor = max((row.floors[1] for row in rows), default=0.0)
     output = next((row.outputs for row in rows if row.other == "" and row.call == 0), None)
+    hidden = hidden_in(first.given, second.given)
+    certain = [each for each in hidden if not each.is_rounding]
     parting = parting_of(rows, moved) or drift_of(rows)
+    if parting is None and certain:
+        row = giver_of((one, other), given, setting, rows, second, certain[0].path)
+        parting = Parting("module", row)
     notes = [*_notes(pairs, rows, (one, other), first, second), *_order_notes(rows, moved)]
     is_compared, uncompared = _coverage(first, second)
     notes += uncompared
     outputs = first.calls["", 0].outputs, second.calls["", 0].outputs
-    do_agree = is_compared and outputs_agree(*outputs)
+    do_agree = is_compared and not certain and outputs_agree(*outputs)
     if not do_agree and (beyond := parting_of(rows, moved, True)) not in (None, parting):
         notes.append(
             f"inside, `{_name_of(parting)}` differs; what is around it agrees all the same"
@@ -136,6 +142,8 @@ def trace_models(
         notes += unread_weights(plan, one, other, concerned)
         records = first, second
         findings = [
+            *(each.said for each in certain if (parting.row.outputs or 0.0) <= floor),
+            *shapes_said(parting, found),
             *wrong_weights(plan, one, other, concerned),
             *_against_inputs(other, parting, found, moved, concerned),
             *hints_of(
@@ -153,6 +161,8 @@ def trace_models(
             ),
         ]
         place = _place(parting, found, concerned, findings)
+    elif hidden:
+        notes += (f"{each.said}; rounding of the larger ones may explain it" for each in hidden)
     is_same = place is None and is_compared
     kept = first.kept, second.kept
     return Trace(names, is_same, place, output, floor, tuple(rows), tuple(notes), kept)
@@ -277,11 +287,11 @@ def _coverage(first: Recorder, second: Recorder) -> tuple[bool, list[str]]:
         known = {id(each[index]) for each in both}
         left = [".".join(each.path) or "it" for each in sketches if id(each) not in known]
         if left:
-            names = ", ".join(f"`{name}`" for name in left[:3])
+            names = _some([f"`{name}`" for name in left])
             notes.append(f"not compared, of what the {side} network gives: {names}")
     unknown = [*dict.fromkeys((*first.unknown, *second.unknown))]
     if unknown:
-        notes.append(f"not compared, of what the networks give: {', '.join(unknown[:3])}")
+        notes.append(f"not compared, of what the networks give: {_some(unknown)}")
     if any(sketch.odd for pair in both for sketch in pair):
         notes.append("the outputs hold NaN, infinite or huge numbers")
     huge = any(differ_in_huge(*pair) for pair in both)
@@ -292,6 +302,11 @@ def _coverage(first: Recorder, second: Recorder) -> tuple[bool, list[str]]:
     if both and not has_numbers:
         notes.append("the outputs hold no number that could be compared")
     return is_whole and has_numbers and not unknown and not huge, notes
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _unsteady(found: Found, first: Recorder, second: Recorder, parting: Parting) -> list[str]:

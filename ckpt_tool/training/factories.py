@@ -26,6 +26,8 @@ def build_model(factory: str) -> nn.Module:
     from torch import nn
 
     module_name, _, name = factory.partition(":")
+    if not (module_name and name):
+        raise InputError(factory, "names no function", "give `package.module:function`")
     with _importing_from(os.getcwd()), running(factory):
         try:
             build = getattr(importlib.import_module(module_name), name)

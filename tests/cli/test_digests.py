@@ -32,6 +32,13 @@ def test_a_value_that_differs_is_named(folder):
     assert [entry["a"]["key"] for entry in json.loads(ran.out)["entries"]] == ["a"]
 
 
+@pytest.mark.parametrize("sides", [("a.keys", "b.pth"), ("b.pth", "a.keys"), ("a.keys", "a.keys")])
+def test_digests_say_nothing_of_a_tolerance(folder, sides):
+    ran = ckpt("diff", "--values", "--atol", "2", *sides, cwd=folder)
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err == "error: a.keys: is a key list: its digests say that values differ, not by how much; `--atol` can't be answered; give the checkpoint itself, or leave out `--atol`\n"
+
+
 def test_a_list_with_digests_is_a_key_list(folder):
     assert ckpt("diff", "a.keys", "b.pth", cwd=folder).status == 0
     assert ckpt("show", "--keys", "a.keys", cwd=folder).out == ckpt("show", "--keys", "a.pth", cwd=folder).out

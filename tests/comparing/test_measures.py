@@ -1,6 +1,7 @@
 """How far numbers are apart where float64 would round them, and which type is the other's cast: Python's integers and torch are the oracles."""
 
 import json
+from math import inf, isnan, nextafter
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from running import ckpt
 from safetensors.torch import save_file
 
-from ckpt_tool.comparing.measure import Tolerance, measure_across, measure_difference
+from ckpt_tool.comparing.measure import Tolerance, Values, measure_across, measure_difference
 from ckpt_tool.torch_bridge import DTYPES, to_bytes
 
 BIG = 2**53
@@ -88,3 +89,9 @@ def test_what_is_not_finite_takes_one_line_a_pattern(tmp_path):
     verbose = ckpt("diff", "a.pth", "b.pth", "--values", "-v", cwd=tmp_path).out
     assert "  l.0.w: 4 NaN in b.pth of 4 numbers\n" in verbose
     assert json.loads(ckpt("diff", "a.pth", "b.pth", "--values", "--json", cwd=tmp_path).out)["entries"][0]["nans"] == [0, 4]
+
+
+def test_no_cosine_is_beyond_one_for_the_rounding_of_its_sums():
+    assert Values(3, 1, 1.0, nextafter(9.0, 10.0), 9.0, 9.0).cosine == 1
+    assert Values(3, 1, 1.0, -nextafter(9.0, 10.0), 9.0, 9.0).cosine == -1
+    assert isnan(Values(3, 1, 1.0, inf, inf, inf).cosine), "numbers that are too large to be squared"

@@ -7,6 +7,8 @@ import torch
 from running import ckpt
 from safetensors.torch import save_file
 
+import ckpt_tool
+
 W = torch.arange(4.0)
 
 
@@ -57,6 +59,41 @@ def test_a_key_that_one_side_lacks_in_a_part_that_both_have_is_a_difference(tmp_
 def test_all_the_same_is_identical(tmp_path):
     ran = diffed(tmp_path, M, M, "--values")
     assert (ran.status, ran.out.splitlines()[-1]) == (0, "1 same; 1 the same beside the state dict: identical")
+
+
+def test_what_is_within_the_tolerance_outside_is_not_identical(tmp_path):
+    ran = diffed(tmp_path, M, {"optimizer": {"m": W + 1}}, "--values", "--atol", "9")
+    assert (ran.status, ran.out.splitlines()[-1]) == (0, "1 same; 1 within the tolerance beside the state dict")
+    near = ckpt("diff", "a.pth", "b.pth", "--values", "--atol", "9", "--side-by-side", cwd=tmp_path)
+    assert near.out.splitlines()[-1] == "1 same; 1 within the tolerance beside the state dict"
+    found = ckpt_tool.diff(tmp_path / "a.pth", tmp_path / "b.pth", values=True, atol=9)
+    assert (str(found).splitlines()[-1], found.identical) == ("1 same; 1 within the tolerance beside the state dict", False)
+
+
+def test_weights_within_the_tolerance_drop_no_word_of_what_is_outside(tmp_path):
+    torch.save({"model": {"w": W}, **M}, tmp_path / "a.pth")
+    torch.save({"model": {"w": W + 1}, **M}, tmp_path / "b.pth")
+    ran = ckpt("diff", "a.pth", "b.pth", "--values", "--atol", "9", cwd=tmp_path)
+    assert (ran.status, ran.out.splitlines()[-1]) == (0, "0 same, 1 within the tolerance; 1 the same beside the state dict")
+
+
+def test_zeros_of_another_sign_outside_are_not_identical(tmp_path):
+    ran = diffed(tmp_path, {"optimizer": {"m": torch.zeros(2)}}, {"optimizer": {"m": -torch.zeros(2)}}, "--values")
+    assert ran.out.splitlines()[-1].startswith("1 same; 1 the same beside the state dict: equal, but not bit for bit: 1 tensor")
+
+
+@pytest.mark.parametrize(("a", "b", "told"), [
+    ({"step": "1"}, {"step": "2"}, ["1 value differs beside the tensors: step '1' → '2'"]),
+    ({"step": "1"}, None, ["only a.safetensors has, beside its tensors: step '1'"]),
+    ({"format": "pt"}, None, []),
+    ({"step": "1", "format": "pt"}, {"format": "np", "step": "1"}, []),
+])  # fmt: skip
+def test_texts_in_headers_of_safetensors_are_compared(tmp_path, a, b, told):
+    for name, metadata in (("a", a), ("b", b)):
+        save_file({"w": W}, tmp_path / f"{name}.safetensors", metadata=metadata)
+    ran = ckpt("diff", "a.safetensors", "b.safetensors", "--values", cwd=tmp_path)
+    assert [line.removeprefix("note: ") for line in ran.out.splitlines() if line.startswith("note: ")] == told
+    assert (ran.status, ran.out.splitlines()[-1]) == (0, "1 same: the same weights, bit for bit" if told else "1 same: identical")
 
 
 def test_of_two_state_dicts_of_one_file_neither_holds_something_alone(tmp_path):

@@ -341,3 +341,21 @@ def test_lines_of_a_filtered_diff_are_rules_for_the_whole_files(tmp_path):
     torch.save(target, tmp_path / "g.pth")
     for some in ([], ["--filter", "blk.*.q.*"]):
         assert "> blk.{0..2}.q.{weight,bias} → layers.{0..2}.query.{weight,bias}" in ckpt("diff", "f.pth", "g.pth", "--values", "--renames", *some, cwd=tmp_path).out
+
+
+def test_a_cast_is_one_in_both_directions(tmp_path):
+    state = {f"enc.{i}.{n}.weight": torch.randn(8, 8, generator=torch.Generator().manual_seed(i)) for i in range(4) for n in ("q", "up")}
+    torch.save(state, tmp_path / "a.pth")
+    torch.save({key.replace("enc.", "trunk.layer."): tensor.half() for key, tensor in state.items()}, tmp_path / "b.pth")
+    for sides in (("a.pth", "b.pth"), ("b.pth", "a.pth")):
+        lines = ckpt("diff", *sides, "--values", "--renames", cwd=tmp_path).out.splitlines()
+        assert "0 same, 8 renamed" in lines, "none has other values"
+    assert any(line.endswith("equal after a cast to F16") for line in lines)
+
+
+def test_the_way_on_keeps_that_values_are_compared(tmp_path):
+    a = {f"l.{i}.w": torch.randn(8, 8) for i in range(3)}
+    torch.save(a, tmp_path / "a.pth")
+    torch.save({key: tensor + 1 for key, tensor in a.items()} | {"l.3.w": torch.randn(8, 8)}, tmp_path / "b.pth")
+    ran = ckpt("diff", "a.pth", "b.pth", "--values", "--renames", cwd=tmp_path)
+    assert ran.err.splitlines()[-1] == "next: ckpt suggest a.pth b.pth --values"

@@ -117,7 +117,7 @@ def test_a_checkpoint_that_was_loaded_in_part_is_noticed(tmp_path):
     torch.save(pretrained, tmp_path / "a.pth")
     torch.save(loaded, tmp_path / "b.pth")
     out = ckpt("diff", "a.pth", "b.pth", "--values", cwd=tmp_path).out
-    hint = "hint: loaded in part? 8 tensors are equal, but 4 have nothing in common (cosine below 0.1): layer3.**"
+    hint = "hint: loaded in part? 8 tensors of floating-point numbers are equal, but 4 of 1,000 or more have nothing in common (|cosine| below 0.1): layer3.**"
     assert hint in out.splitlines()
     rule = f"{hint.split()[-1]} -> {hint.split()[-1]}"
     assert (
@@ -125,6 +125,15 @@ def test_a_checkpoint_that_was_loaded_in_part_is_noticed(tmp_path):
         == 0
     )
     assert ckpt("diff", "a.pth", "c.pth", "--values", cwd=tmp_path).status == 0
+
+
+def test_counters_and_norms_that_unrelated_networks_share_are_no_part_that_was_loaded(tmp_path):
+    for side in (0, 1):
+        state = {f"l{i}.weight": seeded(64, 64, seed=i + 10 * side) for i in range(3)}
+        for i in range(3):
+            state |= {f"n{i}.num_batches_tracked": torch.tensor(100), f"n{i}.index": torch.arange(4).view(2, 2), f"n{i}.weight": torch.ones(64)}
+        torch.save(state, tmp_path / f"{'ab'[side]}.pth")
+    assert "loaded in part" not in ckpt("diff", "a.pth", "b.pth", "--values", cwd=tmp_path).out
 
 
 def test_a_fine_tuned_checkpoint_is_not_called_loaded_in_part(tmp_path):

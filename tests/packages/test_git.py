@@ -191,6 +191,24 @@ def test_scan_names_what_would_be_called(pickles):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("protocol", [0, 1, 2])
+@pytest.mark.parametrize("make", [lambda call: call, lambda call: (1, call), lambda call: [1] * 300 + [call], lambda call: (call, "x" * 5000)])
+def test_scan_reads_pickles_of_all_protocols(tmp_path, protocol, make):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(make(Calls()), protocol))
+    assert [each.calls for each in ckpt_tool.scan(tmp_path / "a.pkl").files] == [(f"{os.system.__module__}.system",)]
+
+
+def test_scan_reads_calls_of_the_oldest_kind(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(b"(S'echo'\nios\nsystem\n.")
+    assert [each.calls for each in ckpt_tool.scan(tmp_path / "a.pkl").files] == [("os.system",)]
+
+
+def test_words_are_no_pickle(tmp_path):
+    (tmp_path / "classes.pkl").write_text("classes\nperson\nbicycle\n")
+    assert ckpt("scan", "classes.pkl", cwd=tmp_path).err == ""
+    assert "is a text file, not a checkpoint" in ckpt("scan", "classes.pkl", cwd=tmp_path).out
+
+
 def test_scan_in_python_prints_what_the_command_prints(pickles):
     files = [pickles / name for name in ("calls.pth", "numbers.pkl", "lfs.pth")]
     report = ckpt_tool.scan(*files)
@@ -250,7 +268,7 @@ HOOKS = {hook["id"]: hook for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.
 
 @pytest.mark.parametrize(
     ("name", "is_scanned"),
-    [("a.PTH", True), ("model.pth.tar", True), ("adapter_model.bin", True), ("diffusion_pytorch_model.fp16.bin", True), ("scheduler.bin", True), ("x.npy", True), ("firmware.bin", False), ("path.py", False), ("a.safetensors", False), ("depth.txt", False)],
+    [("a.PTH", True), ("model.pth.tar", True), ("adapter_model.bin", True), ("diffusion_pytorch_model.fp16.bin", True), ("scheduler.bin", True), ("x.npy", True), ("learned_embeds.bin", True), ("text_encoder.bin", True), ("adapter.bin", True), ("best.th", True), ("run.dill", True), ("net.pt2", True), ("firmware.bin", False), ("path.py", False), ("a.safetensors", False), ("depth.txt", False)],
 )
 def test_the_hook_knows_pickles_by_their_names(name, is_scanned):
     assert bool(re.search(HOOKS["ckpt-no-code"]["files"], f"runs/{name}")) is is_scanned

@@ -95,3 +95,27 @@ def test_another_class_that_does_the_same_is_not_named():
     found = traced(lambda: Of(nn.SiLU(), nn.Tanh()), lambda: Of(Swish(), nn.Sigmoid()))
     assert len(found.place.findings) == 2
     assert "block.act" not in str(found.place.findings)
+
+
+class Functions(nn.Module):
+    """Two layers with a function between them, and some that come after."""
+
+    def __init__(self, act):
+        super().__init__()
+        self.a, self.b, self._act = nn.Linear(8, 8), nn.Linear(8, 8), act
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(6))
+
+    def forward(self, x):
+        x = self.b(self._act(self.a(x)))
+        for layer in self.layers:
+            x = x + layer(x)
+        return x
+
+
+def test_the_table_and_the_answer_name_what_gets_another_function():
+    one, other = Functions(nn.functional.silu), Functions(nn.functional.relu)
+    fill_with_seeded_values(one, 1)
+    found = ckpt_tool.trace(one, other, torch.randn(4, 8), ckpt_tool.load_into(other, one))
+    lines = str(found).splitlines()
+    assert [line.split()[0] for line in lines[1 : lines.index("")]] == ["a", "b", "(the"], "`b`, and none that runs after it"
+    assert lines[-1] == "different: they diverge in the code of `the network`; `b` gets relu of what `a` gives, its counterpart `b` gets silu of what `a` gives"

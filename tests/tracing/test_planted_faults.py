@@ -331,3 +331,102 @@ def test_a_module_that_is_forgotten_or_stands_elsewhere_is_no_exchange(code, got
     assert str(found).splitlines()[-1] == "different: they diverge in the code of `the network`"
     if code == "no norm":
         assert "`norm` of the first network is called, and its counterpart `norm` of the second is not" in found.notes
+
+
+class Block(nn.Module):
+    """A residual block that halves its input in its first or in its second convolution, as the two versions of ResNet do."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 4, 1, first), nn.BatchNorm2d(4)
+        self.conv2, self.shortcut = nn.Conv2d(4, 4, 3, second, padding=1), nn.Conv2d(3, 4, 1, 2)
+
+    def forward(self, x):
+        return self.conv2(self.bn1(self.conv1(x)).relu()) + self.shortcut(x)
+
+
+def test_the_module_that_gives_another_shape_is_the_place():
+    one, other = nn.Sequential(nn.Conv2d(3, 3, 1), Block(2, 1)), nn.Sequential(nn.Conv2d(3, 3, 1), Block(1, 2))
+    fill_with_seeded_values(one, 1)
+    found = ckpt_tool.trace(one, other, images(), ckpt_tool.load_into(other, one))
+    assert (found.place.kind, found.place.other) == ("module", "1.conv1"), str(found)
+    assert found.place.findings == (
+        "`1.conv1` gives 2×4×32×32, its counterpart `1.conv1` of the first network 2×4×16×16",
+        "verified: `stride` = (2, 2) (it is (1, 1)) makes the outputs agree",
+    )
+
+
+class Flat(nn.Module):
+    """A layer that gives channels last, or first."""
+
+    def __init__(self, is_last):
+        super().__init__()
+        self.fc, self.head, self._is_last = nn.Linear(8, 6), nn.Linear(6, 3), is_last
+        self.embed = Turned(self.fc, is_last)
+
+    def forward(self, x):
+        y = self.embed(x)
+        return self.head(y if self._is_last else y.mT)
+
+
+class Turned(nn.Module):
+    def __init__(self, fc, is_last):
+        super().__init__()
+        self.fc, self._is_last = fc, is_last
+
+    def forward(self, x):
+        return self.fc(x) if self._is_last else self.fc(x).mT
+
+
+def test_another_layout_of_the_same_is_no_place():
+    one, other = fill_with_seeded_values(Flat(True), 1), Flat(False)
+    report = ckpt_tool.load_into(other, one)
+    other.head.bias.data[0] += 1
+    found = ckpt_tool.trace(one, other, torch.randn(2, 5, 8), report)
+    assert (found.place.kind, found.place.other) == ("module", "head"), str(found)
+
+
+@pytest.mark.parametrize(("one_name", "other_name", "place"), [("mlp.gate_proj", "mlp.up_proj", "mlp"), ("self_attn.k_proj", "self_attn.v_proj", "self_attn")])
+def test_modules_that_get_the_same_input_with_each_others_weights(one_name, other_name, place, tmp_path):
+    one, other = fill_with_seeded_values(llama(), 1), llama()
+    names = (f"model.layers.0.{name}.weight" for name in (one_name, other_name))
+    first, second = names
+    rules = written(tmp_path, f"rules:\n  - {first} -> {second}\n  - {second} -> {first}\n  - '{{r=**}} -> {{r}}'\n")
+    tokens = {"input_ids": torch.randint(0, 97, (2, 7), generator=torch.Generator().manual_seed(0))}
+    found = ckpt_tool.trace(one, other, tokens, ckpt_tool.load_into(other, one, rules=rules))
+    assert (found.place.kind, found.place.other) == ("code", f"model.layers.0.{place}")
+    a, b = (each.removesuffix(".weight") for each in (first, second))
+    assert found.place.findings[0] in (
+        f"verified: `{a}` with the weights of `{b}` and `{b}` with the weights of `{a}` makes the outputs agree",
+        f"verified: `{b}` with the weights of `{a}` and `{a}` with the weights of `{b}` makes the outputs agree",
+    )
+
+
+class Split(nn.Module):
+    """Attention with three matrices."""
+
+    def __init__(self):
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj, self.out = (nn.Linear(16, 16) for _ in "qkvo")
+
+    def forward(self, x):
+        return self.out((self.q_proj(x) @ self.k_proj(x).mT).softmax(-1) @ self.v_proj(x))
+
+
+class Fused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c_attn, self.out = nn.Linear(16, 48), nn.Linear(16, 16)
+
+    def forward(self, x):
+        q, k, v = self.c_attn(x).chunk(3, -1)
+        return self.out((q @ k.mT).softmax(-1) @ v)
+
+
+def test_the_order_of_query_key_and_value_in_the_rule_of_the_weights_alone():
+    one, other = fill_with_seeded_values(Fused(), 1), Split()
+    rules = ["c_attn.weight -> {k,q,v}_proj.weight: {split: 0}", "c_attn.bias -> {q,k,v}_proj.bias: {split: 0}", "out.* -> out.*"]
+    found = ckpt_tool.trace(one, other, torch.randn(2, 5, 16), ckpt_tool.load_into(other, one, rules=rules))
+    assert found.place.findings == (
+        "verified: `q_proj.weight` with the values of `k_proj.weight` and `k_proj.weight` with the values of `q_proj.weight` makes the outputs agree",
+    )

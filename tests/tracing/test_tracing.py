@@ -303,6 +303,11 @@ def test_the_command(tmp_path, monkeypatch):
         (["a.pth", "--model", "traced_nets:small", "--input", "x.pt"], "both networks would be traced_nets:small with a.pth: nothing is compared; give the second one's checkpoint"),
         (["a.pth", "--model", "traced_nets:small", "--model-b", "traced_nets:small", "--by", "name", "--input", "x.pt"], "nothing is compared"),
         (["a.pth", "b.pth", "--model", "traced_nets:nothing", "--random-input", "2x4"], "can't be imported"),
+        (["a.pth", "b.pth", "--model", "traced_nets", "--random-input", "2x4"], "traced_nets: names no function; give `package.module:function`"),
+        (["a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "9" * 20], "is larger than any tensor may be"),
+        (["a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "2x4", "--seed", "9" * 20], "--seed: 99999999999999999999 is no number of 64 bits"),
+        (["a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "2x4", "--input", "x.pt"], "--random-input: is given beside --input"),
+        (["a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "2x4", "--set", "zzz=3"], "--set zzz: gives a parameter of rules a number, and no rules are given"),
     ):
         found = CliRunner().invoke(app, ["trace", *words])
         assert found.exit_code != 0
@@ -577,3 +582,30 @@ def test_a_gradient_inside_of_a_network_is_compared():
     first, second = (Mapped(lambda layer: torch.func.grad(lambda y: layer(y).square().sum())) for _ in range(2))
     report = ckpt_tool.load_into(second, first)
     assert any(row.other == "layer" for row in ckpt_tool.trace(first, second, torch.rand(4, 3), report).rows)
+
+
+class GivesMore(nn.Module):
+    """What a layer gives, and more."""
+
+    def __init__(self, **more):
+        super().__init__()
+        self.fc, self._more = nn.Linear(4, 4), more
+
+    def forward(self, x):
+        return {"y": self.fc(x), **self._more}
+
+
+@pytest.mark.parametrize(("a", "b", "is_same", "note"), [
+    ({"s": {1, 2}}, {"s": {1, 3}}, False, "not compared, of what the networks give: `s` (set)"),
+    ({f"z{i}": float(i) for i in range(8)}, {}, True, "not compared, of what the first network gives: `z0`, `z1`, `z2` and 5 more"),
+])  # fmt: skip
+def test_all_outputs_that_are_not_compared_are_told(a, b, is_same, note):
+    one, other = GivesMore(**a), GivesMore(**b)
+    found = ckpt_tool.trace(one, other, torch.randn(2, 4), ckpt_tool.load_into(other, one))
+    assert (found.is_same, found.place, found.notes) == (is_same, None, (note,))
+
+
+def test_the_activation_of_an_encoder_layer_has_its_own_name():
+    one, other = (nn.TransformerEncoderLayer(16, 2, 32, activation=name, batch_first=True) for name in ("relu", "gelu"))
+    found = ckpt_tool.trace(one, other, torch.randn(2, 3, 16), ckpt_tool.load_into(other, one))
+    assert found.place.findings == ("verified: `activation` = 'relu' (it is 'gelu') makes the outputs agree",)

@@ -63,9 +63,9 @@ def after_diff(
     if found.command or not found.may_align:
         return found.command
     values = ["--values"] if options.values else []
-    return (
-        command("suggest", names) if is_relooked else command("diff", names, "--renames", *values)
-    )
+    if is_relooked:
+        return command("suggest", names, *values)
+    return command("diff", names, "--renames", *values)
 
 
 def _are_moved(result: Diff) -> bool:

@@ -14,10 +14,15 @@ from ckpt_tool.api.remarks.values_beside import (
 )
 from ckpt_tool.formats import Checkpoint, LeftBehind
 from ckpt_tool.formats.opening import split_fragment
+from ckpt_tool.formats.pickle.descriptions import describe
 from ckpt_tool.formats.torch_files.listing import REST
 
 MAX_VALUES = 4
 """Values beside the tensors that one note names."""
+MAX_TEXT = 40
+"""Characters of a text in a header that are shown."""
+OF_LIBRARIES = ("format",)
+"""What safetensors' headers say of their writer: `pt` for torch."""
 Pair = tuple[Checkpoint, Checkpoint]
 
 
@@ -65,7 +70,7 @@ def _are_parts_of_one(source: Checkpoint, target: Checkpoint) -> bool:
 
 def _differing(source: Checkpoint, target: Checkpoint) -> list[str]:
     """What is to be said of numbers, texts and objects that differ, or that one file alone has."""
-    found = {each.path: each for each in _inside(source, target)}
+    found = {each.path: each for each in (*_inside(source, target), *_metadata(source, target))}
     for each in _listed(source, target):
         if not any(_is_in(path, each.path) for path in found):
             found[each.path] = each
@@ -98,6 +103,15 @@ def _listed(source: Checkpoint, target: Checkpoint) -> Iterator[ValueDifference]
     for one in target.extras:
         if one.kind == "value" and known.get(one.path, one.text) != one.text:
             yield ValueDifference(one.path, known[one.path], one.text)
+
+
+def _metadata(source: Checkpoint, target: Checkpoint) -> Iterator[ValueDifference]:
+    """The texts in the headers of safetensors files, but for what libraries write of themselves."""
+    sides = [side.contents.metadata for side in (source, target)]
+    for name in dict.fromkeys((*sides[0], *sides[1])):
+        one, other = (describe(side[name], MAX_TEXT) if name in side else "" for side in sides)
+        if name not in OF_LIBRARIES and sides[0].get(name) != sides[1].get(name):
+            yield ValueDifference(name, one, other)
 
 
 def _inside(source: Checkpoint, target: Checkpoint) -> Iterable[ValueDifference]:

@@ -124,19 +124,24 @@ def _every_key(diff: Diff) -> list[str]:
 
 def _half_loaded(diff: Diff) -> Iterator[str]:
     """Equal tensors beside ones of the same name that have nothing in common with the
-    other side's.
+    other side's. Counters and other integers are equal in unrelated networks too, and so are the
+    ones and zeros of norms and biases: of tensors with two dimensions some must be.
     """
-    same = diff.counts["same"]
+    if not diff.compared_values:
+        return
+    infos = [each.a for each in diff.entries if each.kind == "same" and each.a]
+    equal = [info for info in infos if info.dtype.is_floating or info.dtype.is_complex]
     unlike = [each for each in diff.changes if each.kind == "value" and _is_unlike(each)]
-    if same < 2 or len(unlike) < 2 or not diff.compared_values:
+    if sum(len(info.shape) > 1 for info in equal) < 2 or len(unlike) < 2:
         return
     patterns = _patterns(unlike, diff)
     left = len(patterns) - MAX_PATTERNS
     more = f" and {counted(left, 'more pattern')}" if left > 0 else ""
     names = "  ".join(patterns[:MAX_PATTERNS])
     yield (
-        f"loaded in part? {same} tensors are equal, but {len(unlike)} have nothing in "
-        f"common (cosine below {UNLIKE:g}): {names}{more}"
+        f"loaded in part? {len(equal)} tensors of floating-point numbers are equal, but "
+        f"{len(unlike)} of {ENOUGH:,} or more have nothing in common (|cosine| below {UNLIKE:g}): "
+        f"{names}{more}"
     )
 
 

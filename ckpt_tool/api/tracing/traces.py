@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from difflib import get_close_matches
+from math import prod
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.loading import load_into
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
     from ckpt_tool.mapping import Plan
     from ckpt_tool.tracing import Trace
+
+MAX_ELEMENTS = 1 << 61
+"""The bytes of so many numbers are counted in 64 bits."""
 
 
 def plan_between(one: nn.Module, other: nn.Module, options: MappingOptions) -> Plan:
@@ -52,6 +56,7 @@ def trace(
     from ckpt_tool.tracing.recording import Setting
     from ckpt_tool.training import unwrapped
 
+    _check_seed(seed)
     first, second = unwrapped(one), unwrapped(other)
     _check(plan, first, second)
     keeps = _matching(keep, (first, second))
@@ -80,6 +85,7 @@ def trace_checkpoints(
     """
     from ckpt_tool.training import build_model
 
+    _check_choices(inputs, seed)
     one, other = (build_model(factory) for factory in factories)
     if other is one:  # a model that is there already
         other = deepcopy(one)
@@ -102,6 +108,21 @@ def trace_checkpoints(
         plan = plan_between(one, other, options)
     names = f"{factories[0]} with {source}", f"{factories[1]} with {target or source}"
     return trace(one, other, given, plan, given_other, keep, train, seed, names)
+
+
+def _check_choices(inputs: tuple[str | None, str | None, str | None], seed: int) -> None:
+    """Raises InputError for two inputs of one network, and for a seed that is none."""
+    if inputs[0] is not None and inputs[2] is not None:
+        raise InputError(
+            "--random-input", "is given beside --input: the network takes one", "leave one out"
+        )
+    _check_seed(seed)
+
+
+def _check_seed(seed: int) -> None:
+    """Raises InputError for what torch takes as no seed."""
+    if not -(1 << 63) <= seed < 1 << 64:
+        raise InputError("--seed", f"{seed} is no number of 64 bits", "give 0, 1, 2, …")
 
 
 def _to_half(network: nn.Module, path: str) -> torch.dtype | None:
@@ -200,7 +221,12 @@ def _sizes(shape: str) -> list[int]:
         raise InputError(
             "--random-input", f"`{shape}` is no shape", "give 1x3x224x224, for example"
         )
-    return [int(part) for part in parts]
+    sizes = [int(part) for part in parts]
+    if prod(sizes) >= MAX_ELEMENTS or max(sizes) >= MAX_ELEMENTS:
+        raise InputError(
+            "--random-input", f"`{shape}` is larger than any tensor may be", "give less"
+        )
+    return sizes
 
 
 def read_inputs(path: str | os.PathLike[str]) -> dict[str, object]:

@@ -96,7 +96,7 @@ def _item(entry: Entry, sides: tuple[Keys, Keys], has_values: bool, equal: set[s
     elif has_values and _is_uncompared(entry):
         note = "values were not compared"
     status = _NAMES[entry.kind]
-    if entry.kind == "renamed" and entry.values and entry.values.changed:
+    if entry.kind == "renamed" and entry.values and entry.values.changed and not entry.is_cast:
         status = _RENAMED_OTHER
     return Item(a, b, status, why, note)
 

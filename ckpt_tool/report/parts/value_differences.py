@@ -87,13 +87,21 @@ def remark_on(entries: Sequence[Entry]) -> str:
     first = entries[0]
     parts = []
     if first.kind == "dtype" and first.a and first.b:
-        both = first.a.dtype, first.b.dtype
-        parts.append(f"{both[0].value} → {both[1].value}")
-        if first.values and first.values.is_cast:
-            return f"{parts[0]}, equal after a cast to {_smaller(both, first.values.casts).value}"
+        parts.append(f"{first.a.dtype.value} → {first.b.dtype.value}")
+    # Of renamed tensors the line has the types already.
+    if cast := _cast_of(entries):
+        return ", ".join([*parts, f"equal after a cast to {cast.value}"])
     if worst := worst_of(entries):
         parts.append(f"worst: {worst}")
     return ", ".join(parts)
+
+
+def _cast_of(entries: Sequence[Entry]) -> DType | None:
+    """The type that a cast to makes both sides of all of these equal."""
+    first = entries[0]
+    if not all(entry.is_cast for entry in entries) or not (first.a and first.b and first.values):
+        return None
+    return _smaller((first.a.dtype, first.b.dtype), first.values.casts)
 
 
 def worst_of(entries: Sequence[Entry]) -> str | None:

@@ -6,17 +6,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain, combinations, islice, permutations
 from typing import TYPE_CHECKING
 
-from ckpt_tool.tracing.activations import unlike_functions, unlike_modules
 from ckpt_tool.tracing.comparing import Parting
 from ckpt_tool.tracing.exact import Found, distance_of
+from ckpt_tool.tracing.explaining.activations import unlike_functions, unlike_modules
+from ckpt_tool.tracing.explaining.exchanges import (
+    Change,
+    exchanged,
+    exchanged_beside,
+    reassigned,
+    twins_of,
+    values_of,
+)
 from ckpt_tool.tracing.orders import NO_ORDERS, Orders
 from ckpt_tool.tracing.pairs import Pair
 from ckpt_tool.tracing.recording import Recorder, Setting, copied, quiet
-from ckpt_tool.tracing.sketches import farthest, tensors_in
+from ckpt_tool.tracing.sketches import tensors_in
 from ckpt_tool.tracing.weights import Concerned
 
 if TYPE_CHECKING:
@@ -25,11 +32,10 @@ if TYPE_CHECKING:
 
     from ckpt_tool.mapping.plan import Plan
 
-Change = tuple[str, Callable[[], Iterator[None]]]
-"""What is said of a change, and a context in which it holds."""
 MAX_TRIES = 200
 MAX_JOINED = 4
 SIMPLE = (int, float, str, bool, tuple, type(None))
+ACTIVATIONS = {1: "relu", 2: "gelu"}
 HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "nhead", "heads")
 HEAD_SIZES = ("head_dim", "head_size", "dim_head", "d_head")
 
@@ -50,13 +56,14 @@ def hints_of(
     """What was tried and explains it, most likely first; where nothing does, what differs in how
     the two modules are set.
     """
-    twins = list(_twins(pairs, parting, floor, records))
+    twins = list(twins_of(pairs, parting, floor, records))
     first = one.get_submodule(parting.row.one)
     second = other.get_submodule(parting.row.other)
     unlike = unlike_modules(first, second, parting, found, setting)
     trial = _Trial(second, found, floor, setting, orders if parting.row.other else NO_ORDERS)
     changes = chain(
-        _exchanges(other, twins),
+        exchanged(other, twins),
+        exchanged_beside(other, parting, pairs, records[1]),
         ((each.change_said, each.replaced) for each in unlike),
         _changes(plan, first, second, parting, concerned, orders)
         if parting.kind != "drift"
@@ -73,7 +80,8 @@ def hints_of(
         yield f"`{twin.got}` gets what `{twin.one}` of the first network gets"
     if parting.kind == "drift":
         return
-    differing = [f"`{name}` is {a!r} and {b!r}" for name, a, b in _unlike(first, second)]
+    shown = (_shown(*each) for each in _unlike(first, second))
+    differing = [f"`{name}` is {a} and {b}" for name, a, b in shown]
     if differing:
         yield f"set otherwise: {'; '.join(differing[:5])}"
 
@@ -119,7 +127,7 @@ def _changes(
     state = {f"{prefix}{key}": tensor for key, tensor in second.state_dict(keep_vars=True).items()}
     own = {each.key: state[each.key] for each in concerned if each.key in state}
     yield from _settings(first, second)
-    yield from _orders(own)
+    yield from reassigned(own)
     yield from _joined(own, concerned)
     yield from _rotary(second, own or {key: one for key, one in state.items() if one.dim() == 2})
     yield from _transposed(own)
@@ -142,7 +150,19 @@ def _settings(first: nn.Module, second: nn.Module) -> Iterator[Change]:
             finally:
                 setattr(module, attribute, before)
 
-        yield f"`{name}` = {value!r} (it is {current!r})", change
+        shown, *both = _shown(name, value, current)
+        yield f"`{shown}` = {both[0]} (it is {both[1]})", change
+
+
+def _shown(name: str, *values: object) -> tuple[str, ...]:
+    """An attribute and its values as whoever made the module gave them: of an encoder layer, torch
+    keeps a number for its activation.
+    """
+    owner, dot, attribute = name.rpartition(".")
+    if attribute == "activation_relu_or_gelu":
+        named = (ACTIVATIONS.get(each) if isinstance(each, int) else None for each in values)
+        return f"{owner}{dot}activation", *(repr(each or "another") for each in named)
+    return name, *map(repr, values)
 
 
 def _unlike(first: nn.Module, second: nn.Module) -> Iterator[tuple[str, object, object]]:
@@ -160,32 +180,6 @@ def _unlike(first: nn.Module, second: nn.Module) -> Iterator[tuple[str, object, 
                 yield (f"{path}.{name}" if path else name), value, current
 
 
-def _orders(own: Mapping[str, torch.Tensor]) -> Iterator[Change]:
-    """Modules with equal tensors in another order: q, k and v."""
-    owners: dict[str, dict[str, torch.Tensor]] = {}
-    for key, tensor in own.items():
-        owner, _, name = key.rpartition(".")
-        owners.setdefault(owner, {})[name] = tensor
-    alike: dict[object, list[str]] = {}
-    for owner, tensors in owners.items():
-        form = tuple(sorted((name, tuple(each.shape)) for name, each in tensors.items()))
-        alike.setdefault(form, []).append(owner)
-    for group in alike.values():
-        for order in islice(permutations(group[:5]), 1, None):
-            moved = {
-                f"{owner}.{name}": own[f"{source}.{name}"]
-                for owner, source in zip(group, order, strict=False)
-                for name in owners[owner]
-                if owner != source
-            }
-            names = " and ".join(
-                f"`{owner}` with the weights of `{source}`"
-                for owner, source in zip(group, order, strict=False)
-                if owner != source
-            )
-            yield names, _values(own, {key: tensor.detach() for key, tensor in moved.items()})
-
-
 def _joined(own: Mapping[str, torch.Tensor], concerned: Sequence[Concerned]) -> Iterator[Change]:
     """Tensors that are made of several others, q, k and v, joined in another order."""
     owners: dict[tuple[str, int], list[Concerned]] = {}
@@ -199,7 +193,7 @@ def _joined(own: Mapping[str, torch.Tensor], concerned: Sequence[Concerned]) -> 
         for order in islice(permutations(range(count)), 1, None):
             moved = {each.key: _reordered(own[each.key], order) for each in joined}
             names = ", ".join(f"`{joined[0].sources[at]}`" for at in order)
-            yield f"`{owner or joined[0].key}` joined in the order {names}", _values(own, moved)
+            yield f"`{owner or joined[0].key}` joined in the order {names}", values_of(own, moved)
 
 
 def _reordered(tensor: torch.Tensor, order: Sequence[int]) -> torch.Tensor:
@@ -227,7 +221,7 @@ def _rotary(module: nn.Module, own: Mapping[str, torch.Tensor]) -> Iterator[Chan
                     continue
                 named = " and ".join(f"`{owner}`" for owner in some)
                 text = f"rows of {named} {said} within heads of {size} (rotary positions)"
-                yield text, _values(own, _rearranged(own, keys, pattern, size))
+                yield text, values_of(own, _rearranged(own, keys, pattern, size))
 
 
 def _rearranged(
@@ -254,7 +248,7 @@ def _head_sizes(module: nn.Module, own: Mapping[str, torch.Tensor]) -> Iterator[
 def _transposed(own: Mapping[str, torch.Tensor]) -> Iterator[Change]:
     for key, tensor in own.items():
         if tensor.dim() == 2 and tensor.shape[0] == tensor.shape[1]:
-            yield f"`{key}` transposed", _values(own, {key: tensor.detach().t()})
+            yield f"`{key}` transposed", values_of(own, {key: tensor.detach().t()})
 
 
 def _ordered(own: Mapping[str, torch.Tensor], orders: Orders) -> Iterator[Change]:
@@ -264,82 +258,4 @@ def _ordered(own: Mapping[str, torch.Tensor], orders: Orders) -> Iterator[Change
             for moved in orders.along(tensor, axis):
                 lines = "columns" if axis else "rows"
                 said = f"`{key}` with its {lines} in the order that the rules give other tensors"
-                yield said, _values(own, {key: moved})
-
-
-def _values(
-    own: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]
-) -> Callable[[], Iterator[None]]:
-    """Other values for some tensors, for a while."""
-
-    def change() -> Iterator[None]:
-        before = {key: own[key].detach().clone() for key in others}
-        new = {key: value.clone() for key, value in others.items()}
-        try:
-            for key, value in new.items():
-                own[key].detach().copy_(value)
-            yield
-        finally:
-            for key, value in before.items():
-                own[key].detach().copy_(value)
-
-    return change
-
-
-@dataclass(frozen=True, slots=True)
-class _Twin:
-    """A module of the second network that gets what `one` of the first does, whose counterpart is
-    `other`, another one.
-    """
-
-    got: str
-    one: str
-    other: str
-
-
-def _twins(
-    pairs: Sequence[Pair], parting: Parting, floor: float, records: tuple[Recorder, Recorder]
-) -> Iterator[_Twin]:
-    """Modules whose inputs the one that first gets other inputs has: it may have been mapped the
-    wrong way round with their counterparts, or another module is missing, or called elsewhere.
-    """
-    at = parting.at
-    if at is None:
-        return
-    got = records[1].calls[at.other, at.call].inputs
-    for pair in pairs:
-        call = records[0].calls.get((pair.one, 0))
-        if call is None or pair.one == at.one or not _are_siblings(pair.other, at.other):
-            continue
-        apart = farthest(call.inputs, got)
-        if apart is not None and apart.distance <= max(floor, apart.floor):
-            yield _Twin(at.other, pair.one, pair.other)
-
-
-def _exchanges(second: nn.Module, twins: Sequence[_Twin]) -> Iterator[Change]:
-    """Twin branches that were mapped the wrong way round: each with the other's weights."""
-    for twin in twins:
-        one, other = (
-            second.get_submodule(path).state_dict(keep_vars=True) for path in (twin.got, twin.other)
-        )
-        if _forms(one) == _forms(other) and one:
-            own = {
-                f"{path}.{key}": tensor
-                for path, state in ((twin.got, one), (twin.other, other))
-                for key, tensor in state.items()
-            }
-            moved = {f"{twin.got}.{key}": tensor.detach() for key, tensor in other.items()}
-            moved |= {f"{twin.other}.{key}": tensor.detach() for key, tensor in one.items()}
-            said = (
-                f"`{twin.got}` with the weights of `{twin.other}` and `{twin.other}` with the "
-                f"weights of `{twin.got}`"
-            )
-            yield said, _values(own, moved)
-
-
-def _forms(state: Mapping[str, torch.Tensor]) -> dict[str, object]:
-    return {key: tensor.shape for key, tensor in state.items()}
-
-
-def _are_siblings(one: str, other: str) -> bool:
-    return one.count(".") == other.count(".") and one != other
+                yield said, values_of(own, {key: moved})

@@ -1,0 +1,1 @@
+"""What explains that two networks diverge."""
