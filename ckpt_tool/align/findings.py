@@ -5,6 +5,10 @@ from dataclasses import dataclass, replace
 from ckpt_tool.align.naming.vocabulary import numberless
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.weights import WEIGHTS
+from ckpt_tool.keys import quote
+
+FEW_KEYS = 3
+"""Ambiguous keys of one side that are all named."""
 
 Hint = tuple[str, str]
 """A source key and the target key that it becomes."""
@@ -46,6 +50,8 @@ class Question:
     def __str__(self) -> str:
         sources, targets = self.group.sources, self.group.targets
         keys = f"{len(sources)} and {len(targets)} key{'' if len(targets) == 1 else 's'}"
+        if max(len(sources), len(targets)) <= FEW_KEYS:
+            keys += f" ({', '.join(map(quote, sources))} and {', '.join(map(quote, targets))})"
         more = f", and {self.others} more such group{'' if self.others == 1 else 's'}"
         return f"{keys}{more if self.others else ''}, {self.group.reason}"
 

@@ -17,6 +17,7 @@ from ckpt_tool.align.drafting.checked import (
     starts_of,
 )
 from ckpt_tool.align.findings import Aligned, Alignment, Hint
+from ckpt_tool.align.naming.vocabulary import numberless
 from ckpt_tool.align.other_shapes import Adapted, adapted, shape_mismatch_lines
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.sides import Side
@@ -32,8 +33,10 @@ from ckpt_tool.tensors import Catalog, counted
 
 MIN_CONFIDENCE = WEIGHTS.sure
 """What a pair needs to become a rule, unless another bar is set."""
-MAX_KEYS = 2000
-"""Unpaired keys of one side that are folded; the folding of more takes long."""
+MAX_FORMS = 2000
+"""Unpaired keys of one side that differ in more than numbers and are folded; the folding of more
+takes long.
+"""
 
 
 def suggest(
@@ -231,7 +234,7 @@ def _checked(hints: Sequence[Hint], source: Catalog, target: Catalog) -> Sequenc
 def _unpaired(catalog: Catalog, paired: Iterable[str]) -> tuple[str, ...]:
     taken = set(paired)
     left = [key for key in catalog if key not in taken]
-    if len(left) > MAX_KEYS:
+    if len(left) > MAX_FORMS and len(set(map(numberless, left))) > MAX_FORMS:
         return tuple(quote(key) for key in left)
     return tuple(one.pattern for one in fold(dict.fromkeys(left), catalog))
 

@@ -27,7 +27,7 @@ def test_what_is_dropped_and_kept_is_a_comment_where_that_is_left_to_a_person():
 def test_less_sure_rules_and_open_groups_are_comments():
     text = suggestion((OPEN,), unsure_rules=(RULE,)).text
     assert "# 0.97, 2 tensors: names agree\n#   - a.** -> b.**\n" in text
-    assert text.endswith("# ambiguous: 2 and 2 keys, equal shapes; --hint 'a -> c'\n")
+    assert text.endswith("# ambiguous: 2 and 2 keys (a, b and c, d), equal shapes; --hint 'a -> c'\n")
 
 
 def test_nothing_is_complete_without_a_plan():
