@@ -109,10 +109,6 @@ def plan_checkpoint(
     used, RuleError for rules that can't be understood; what doesn't fit is in `problems`.
     """
     rules = read_rules(options)
-    if rules is None and options.params:
-        name = next(iter(options.params))
-        fact = "gives a parameter of rules a number, and no rules are given"
-        raise InputError(f"--set {name}", fact, "add `--rules`, or leave it out")
     if rules and target is None:
         target = target_of(rules)
     source = _named_source(source, rules)

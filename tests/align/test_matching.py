@@ -17,9 +17,10 @@ from ckpt_tool.align.matching.matching import match
 from ckpt_tool.align.matching.neighbours import Kinds, NeighbourAgreement, specificity_of
 from ckpt_tool.align.matching.reversed_order import reversed_order
 from ckpt_tool.align.matching.sequence import on_common_path, within_blocks
+from ckpt_tool.align.matching.siblings import with_exchanges
 from ckpt_tool.align.matching.similarity import Structures, Words, number_agreement
 from ckpt_tool.align.sides import Sides
-from ckpt_tool.align.uncertain.exchanges import with_exchanges
+from ckpt_tool.align.uncertain.blocks import Branch, are_one_sequence
 from ckpt_tool.align.uncertain.extra_layers import uncertain_layers
 from ckpt_tool.align.uncertain.interchangeable import match_with_exchanges
 from ckpt_tool.align.uncertain.twin_branches import uncertain_branches
@@ -281,6 +282,15 @@ def test_equal_blocks_that_could_be_exchanged_are_doubtful():
     settled, none = match_with_exchanges(gather_evidence(sides(source, source), False))
     assert {each.candidate for each in settled.found} == {(i, i) for i in range(4)}
     assert none == []
+
+
+def test_a_branch_is_what_is_below_a_path_and_not_in_one_inside_of_it():
+    branch = Branch(("visual",), ("visual", "text"))
+    assert branch.has(("visual", "blocks", "0"))
+    assert not branch.has(("visual", "text", "blocks"))
+    assert not branch.has(("text",))
+    assert are_one_sequence(("blocks", "0"), ("blocks", "11"))
+    assert not are_one_sequence(("text", "0"), ("image", "0"))
 
 
 def test_the_place_of_a_module_is_its_number_in_the_file():

@@ -25,7 +25,7 @@ RENAME = ("-e", "a.** -> b.**")
 SHARDED = ("map", "a.pth", *RENAME, "-o", "out", "--max-shard-size", "1500B")
 COMMANDS = {
     "show": ("show", "a.pth"),
-    "digests": ("show", "a.safetensors", "--digests", "--checksum"),
+    "digests": ("show", "a.safetensors", "--digests"),
     "diff": ("diff", "a.pth", "a.safetensors", "--values"),
     "check": ("check", "r.yaml", "a.pth", "--invert", "-o", "inverse.yaml"),
     "suggest": ("suggest", "a.pth", "t.pth", "-o", "drafted.yaml"),

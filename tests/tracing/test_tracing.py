@@ -307,7 +307,7 @@ def test_the_command(tmp_path, monkeypatch):
         (["a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "9" * 20], "is larger than any tensor may be"),
         (["a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "2x4", "--seed", "9" * 20], "--seed: 99999999999999999999 is no number of 64 bits"),
         (["a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "2x4", "--input", "x.pt"], "--random-input: is given beside --input"),
-        (["a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "2x4", "--set", "zzz=3"], "--set zzz: gives a parameter of rules a number, and no rules are given"),
+        (["a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "2x4", "--set", "zzz=3"], "--set: gives `zzz` a number, and there are no rules"),
     ):
         found = CliRunner().invoke(app, ["trace", *words])
         assert found.exit_code != 0

@@ -17,10 +17,10 @@ from ckpt_tool.align.matching.choosing import (
 from ckpt_tool.align.matching.evidence import Evidence, name_agreement
 from ckpt_tool.align.matching.neighbours import Kinds, NeighbourAgreement
 from ckpt_tool.align.matching.sequence import within_blocks
+from ckpt_tool.align.matching.siblings import with_exchanges
 from ckpt_tool.align.matching.similarity import number_agreement
 from ckpt_tool.align.naming.modules import Candidate, ModuleTensors
 from ckpt_tool.align.naming.paths import Names
-from ckpt_tool.align.uncertain.exchanges import with_exchanges
 from ckpt_tool.align.weights import WEIGHTS
 
 
