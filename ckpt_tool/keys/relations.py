@@ -36,8 +36,8 @@ def prefix_rules(source: Catalog, target: Catalog) -> tuple[tuple[str, ...], int
     strip, add = (side.removesuffix("**") for side in rule.split(" -> "))
     tail = next(key for key in source if _fits(key, strip, add, source, target))[len(strip) :]
     others = [
-        *((other, add) for other in _before(tail, source) if other != strip),
-        *((strip, other) for other in _before(tail, target) if other != add),
+        *((other, add) for other in _before(tail, source, count) if other != strip),
+        *((strip, other) for other in _before(tail, target, count) if other != add),
     ]
     equal = (
         (other, new)
@@ -48,10 +48,17 @@ def prefix_rules(source: Catalog, target: Catalog) -> tuple[tuple[str, ...], int
     return tuple(sorted((rule, *found))), count
 
 
-def _before(tail: str, catalog: Catalog) -> list[str]:
-    """What stands before a name that several keys end with."""
+def _before(tail: str, catalog: Catalog, count: int) -> list[str]:
+    """What stands before a name that several keys end with, and before so many keys."""
     found = (key[: -len(tail)] for key in catalog if key.endswith(tail))
-    return [prefix for prefix in found if not prefix or prefix.endswith(".")][:MAX_EQUAL]
+    prefixes = [prefix for prefix in found if not prefix or prefix.endswith(".")][:MAX_EQUAL]
+    return [prefix for prefix in prefixes if _begin(prefix, catalog, count)]
+
+
+def _begin(prefix: str, catalog: Catalog, count: int) -> bool:
+    """Whether so many keys begin with a prefix."""
+    others = (key for key in catalog if not key.startswith(prefix))
+    return next(islice(others, len(catalog) - count, None), None) is None
 
 
 def _fits(key: str, strip: str, add: str, source: Catalog, target: Catalog) -> bool:

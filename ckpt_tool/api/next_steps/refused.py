@@ -21,7 +21,6 @@ from ckpt_tool.api.next_steps.commands import (
 )
 from ckpt_tool.api.next_steps.drafts import look, to_decide
 from ckpt_tool.api.next_steps.leftovers import keys_beyond, leftovers_of
-from ckpt_tool.api.next_steps.misspelt import respelt
 from ckpt_tool.api.next_steps.swapped import are_swapped, swapped
 from ckpt_tool.api.options import MappingOptions, stated
 from ckpt_tool.api.requirements import has_values
@@ -87,6 +86,8 @@ def _says_it_all(problem: Problem) -> bool:
 
 def _respelt(planned: Planned, options: MappingOptions) -> Attempt | None:
     """What was asked for with its misspelt patterns corrected, where that goes through."""
+    from ckpt_tool.api.next_steps.misspelt import respelt
+
     assert planned.target is not None
     sides = planned.source.catalog, planned.target.catalog
     meant = respelt(options, planned.problems, *sides)
@@ -268,8 +269,8 @@ class Trying:
         named = read_named(self._options)
         left = [key for key in plan.dropped if not _is_named(key, named.drop)]
         fresh = [key for key in plan.kept if not _is_named(key, named.keep)]
-        goes_through = options.by != "auto" and has_place and self._goes_through(options)
-        if goes_through or not (left or fresh):
+        may_go = options.by != "auto" and has_place
+        if not (left or fresh) or (may_go and self._goes_through(options)):
             yield Attempt(options, plan.counts["mapped"], fresh_values(plan), 0)
             return
         if self._may_leave(plan, left, fresh):
@@ -279,14 +280,14 @@ class Trying:
         """The plan, without what its rules give names that the target lacks; and whether there is
         nothing of that. Raises RuleError for what doesn't fit.
         """
-        from ckpt_tool.advising import patterns_of
-
         try:
             return self._draft(asked), True
         except RuleError as error:
             beyond = keys_beyond(error, self._target)
             if not beyond:
                 raise
+        from ckpt_tool.advising import patterns_of
+
         drop = patterns_of(beyond, self._source.catalog)
         return self._draft(replace(asked, drop=(*asked.drop, *drop))), False
 
