@@ -256,3 +256,11 @@ def test_a_misspelt_pattern_leads_to_the_same_command_with_the_right_one(tmp_pat
     assert shlex.split(proposed(ran)) == ["map", "a.pth", "b.pth", *corrected, "-o", "out.pth"]
     assert ckpt(*shlex.split(proposed(ran)), cwd=tmp_path).status == 0
     assert ckpt("map", "a.pth", "b.pth", "--drop", "zzz.**", "-o", "out2.pth", cwd=tmp_path).status == 1
+
+
+def test_a_misspelt_name_with_a_placeholder_is_found_by_its_form(tmp_path):
+    torch.save({f"enc.stage{i}.{leaf}": torch.rand(3) for i in range(2) for leaf in "wb"}, tmp_path / "a.pth")
+    torch.save({f"net.s{i}.{leaf}": torch.rand(3) for i in range(2) for leaf in "wb"}, tmp_path / "b.pth")
+    ran = ckpt("map", "a.pth", "b.pth", "-e", "enc.stge{i}.** -> net.s{i}.**", "-o", "out.pth", cwd=tmp_path)
+    assert "nearest path: enc.stage{i}" in ran.err
+    assert shlex.split(proposed(ran)) == ["map", "a.pth", "b.pth", "-e", "enc.stage{i}.** -> net.s{i}.**", "-o", "out.pth"]
