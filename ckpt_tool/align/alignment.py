@@ -68,9 +68,10 @@ def _finished(decided: Decided, pairs: Iterable[Aligned]) -> list[Aligned]:
     what is tied to them.
     """
     found = [each for each in pairs if not _is_computed(each.pair, decided)]
-    doubted = list(with_doubts(found, *decided.catalogs))
+    source, target = decided.catalogs
+    doubted = list(with_doubts(found, source, target, decided.named))
     left = _unpaired(decided, doubted).target.keys
-    return list(with_ties(doubted, decided.catalogs.target, left))
+    return list(with_ties(doubted, target, left))
 
 
 def _is_computed(pair: Pair, decided: Decided) -> bool:

@@ -6,6 +6,7 @@ from variants import variants
 
 from ckpt_tool.align import MIN_CONFIDENCE, align
 from ckpt_tool.errors import InputError
+from ckpt_tool.ops import parse_ops
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 VARIANTS = {variant.name: variant for variant in variants()}
@@ -67,6 +68,42 @@ def test_fused_projections_are_taken_apart_in_the_order_of_their_name(whole, par
     found = align(blocks(whole, *rest), blocks(*parts, *rest)).at_least(MIN_CONFIDENCE)
     (first,) = (pair for pair in found if pair.sources[0][0] == whole.split(" ")[0].replace("#", "0"))
     assert [slot[0] for slot in first.targets] == [part.split(" ")[0].replace("#", "0") for part in parts]
+
+
+@pytest.mark.parametrize("is_linear", [True, False])
+def test_a_conv1d_of_gpt2_becomes_q_k_and_v_laid_out_like_the_other_matrices_and_back(is_linear):
+    gpt2 = ("h.#.norm.weight 8", "h.#.attn.c_attn.weight 8x24", "h.#.attn.c_attn.bias 24", "h.#.mlp.c_fc.weight 8x16", "h.#.mlp.c_proj.weight 16x8")
+    own = ["h.#.norm.weight 8", *(f"h.#.attn.{name}.{leaf}" for leaf in ("weight 8x8", "bias 8") for name in "qkv")]
+    own += ["h.#.mlp.up.weight 16x8", "h.#.mlp.down.weight 8x16"] if is_linear else ["h.#.mlp.up.weight 8x16", "h.#.mlp.down.weight 16x8"]
+    for one, other, ops in (
+        (gpt2, own, ["transpose", {"split": 0}] if is_linear else [{"split": 1}]),
+        (own, gpt2, [{"concat": 0}, "transpose"] if is_linear else [{"concat": 1}]),
+    ):
+        found = align(blocks(*one), blocks(*other))
+        assert not found.unpaired_source
+        assert not found.unpaired_target
+        fused = [pair for pair in found.at_least(MIN_CONFIDENCE) if any("c_attn.weight" in slot[0] for slot in (*pair.sources, *pair.targets))]
+        assert [pair.ops for pair in fused] == [parse_ops(ops)] * 3
+
+
+CONV1D = ("h.#.norm.weight 8", "h.#.attn.c_attn.weight 8x24", "h.#.mlp.c_fc.weight 8x16", "h.#.mlp.c_proj.weight 16x8")
+
+
+def test_without_biases_names_tell_that_matrices_are_transposed_though_all_shapes_fit_as_they_are():
+    own = ("h.#.norm.weight 8", *(f"h.#.attn.{name}.weight 8x8" for name in "qkv"), "h.#.mlp.up.weight 16x8", "h.#.mlp.down.weight 8x16")
+    for one, other in ((CONV1D, own), (own, CONV1D)):
+        found = align(blocks(*one), blocks(*other)).at_least(MIN_CONFIDENCE)
+        plain = {(a.rpartition("mlp.")[2], b.rpartition("mlp.")[2]) for each in found for (a, *_), (b, *_) in [(each.sources[0], each.targets[0])] if "mlp" in a}
+        assert plain <= {("c_fc.weight", "up.weight"), ("c_proj.weight", "down.weight"), ("up.weight", "c_fc.weight"), ("down.weight", "c_proj.weight")}
+        assert len(plain) == 2
+        assert all(each.ops for each in found if "norm" not in each.targets[0][0] and "embed" not in each.targets[0][0])
+
+
+def test_matrices_are_not_sure_where_one_side_is_stored_as_in_out_and_nothing_tells_of_the_other():
+    odd = ("h.#.norm.weight 8", "h.#.attn.mix.weight 8x8", "h.#.mlp.blue.weight 16x8", "h.#.mlp.red.weight 8x16")
+    for one, other in ((CONV1D, odd), (odd, CONV1D)):
+        found = align(blocks(*one), blocks(*other)).at_least(MIN_CONFIDENCE)
+        assert {each.targets[0][0].split(".")[-2] for each in found} <= {"norm", "embed"}
 
 
 def test_rows_of_a_fused_tensor_whose_name_does_not_tell_their_order_are_not_sure():

@@ -7,7 +7,13 @@ from literals import catalog
 from ckpt_tool.align.alignment import align
 from ckpt_tool.align.completing.combined import combined
 from ckpt_tool.align.completing.doubts import is_rotary_unknown, only_counts_places, with_doubts
-from ckpt_tool.align.completing.fused import Fused, biases_without_keys, fused, is_order_unknown
+from ckpt_tool.align.completing.fused import (
+    Cut,
+    Fused,
+    biases_without_keys,
+    fused,
+    is_order_unknown,
+)
 from ckpt_tool.align.completing.last_mismatches import last_mismatches
 from ckpt_tool.align.completing.layouts import layout_changes
 from ckpt_tool.align.completing.nearest import nearest_path
@@ -37,6 +43,10 @@ def always(source, target):
     return 1.0
 
 
+def not_shown():
+    return None
+
+
 def same_names(source, target):
     return float(source == target)
 
@@ -50,21 +60,30 @@ PARTS = ("x.q_proj.weight 8x8", "x.k_proj.weight 4x8", "x.v_proj.weight 4x8")
 
 def test_q_k_and_v_of_one_fused_tensor_are_recognised_by_their_words():
     parts = unpaired(*PARTS)
-    assert list(fused(unpaired("x.qkv.weight 16x8"), parts, always)) == [
-        Fused("x.qkv.weight", ("x.q_proj.weight", "x.k_proj.weight", "x.v_proj.weight"))
+    assert list(fused(unpaired("x.qkv.weight 16x8"), parts, always, not_shown)) == [
+        Fused("x.qkv.weight", ("x.q_proj.weight", "x.k_proj.weight", "x.v_proj.weight"), Cut(0))
     ]
-    assert list(fused(unpaired("x.qkv.weight 17x8"), parts, always)) == []
+    assert list(fused(unpaired("x.qkv.weight 17x8"), parts, always, not_shown)) == []
+
+
+@pytest.mark.parametrize("shown", [None, False, True])
+def test_columns_of_a_fused_weight_are_split_as_other_matrices_show(shown):
+    square = unpaired(*(f"x.{name}.weight 8x8" for name in "qkv"))
+    cuts = [each.cut for each in fused(unpaired("x.c_attn.weight 8x24"), square, always, lambda: shown)]
+    assert cuts == ([] if shown is None else [Cut(1, shown)])
+    cuts = [each.cut for each in fused(unpaired("x.c_attn.weight 8x16"), unpaired(*PARTS), always, lambda: shown)]
+    assert cuts == ([] if shown is False else [Cut(1, is_transposed=True)])
 
 
 def test_a_name_that_says_nothing_is_not_fused_where_q_has_a_home():
     parts = unpaired(*PARTS)
-    assert list(fused(unpaired("x.mix.weight 16x8"), parts, always)) != []
-    assert list(fused(unpaired("x.mix.weight 16x8", "x.q.weight 8x8"), parts, always)) == []
+    assert list(fused(unpaired("x.mix.weight 16x8"), parts, always, not_shown)) != []
+    assert list(fused(unpaired("x.mix.weight 16x8", "x.q.weight 8x8"), parts, always, not_shown)) == []
 
 
 def test_letters_name_the_parts():
     parts = unpaired(*(f"x.{name}.weight 8x8" for name in ("gate", "query", "key", "value")))
-    (found,) = fused(unpaired("x.gqkv.weight 32x8"), parts, always)
+    (found,) = fused(unpaired("x.gqkv.weight 32x8"), parts, always, not_shown)
     assert found.parts == ("x.gate.weight", "x.query.weight", "x.key.weight", "x.value.weight")
 
 
@@ -91,8 +110,8 @@ def test_a_fused_bias_without_keys_has_two_thirds():
 
 def test_fusing_and_splitting_are_each_others_inverse():
     whole, parts = unpaired("x.qkv.weight 16x8"), unpaired(*PARTS)
-    (joined,) = combined(Sides(parts, whole), always)
-    (split,) = combined(Sides(whole, parts), always)
+    (joined,) = combined(Sides(parts, whole), always, not_shown)
+    (split,) = combined(Sides(whole, parts), always, not_shown)
     assert (joined.pair.ops, split.pair.ops) == (
         parse_ops({"concat": 0}),
         parse_ops({"split": {"dim": 0, "sizes": [8, 4, 4]}}),
@@ -108,15 +127,15 @@ def test_experts_are_stacked_by_their_words_in_the_order_of_their_numbers():
             for name, shape in (("w1", "6x4"), ("w2", "4x6"))
         )
     )
-    (found,) = combined(Sides(each, unpaired("x.mlp.experts.down_proj 2x4x6")), always)
+    (found,) = combined(Sides(each, unpaired("x.mlp.experts.down_proj 2x4x6")), always, not_shown)
     assert found.pair.sources == (("x.mlp.experts.0.w2.weight", "x.mlp.experts.1.w2.weight"),)
     assert found.pair.ops == parse_ops([{"stack": 0}])
-    assert combined(Sides(each, unpaired("x.mlp.experts.down_proj 3x4x6")), always) == []
+    assert combined(Sides(each, unpaired("x.mlp.experts.down_proj 3x4x6")), always, not_shown) == []
 
 
 def test_a_length_and_a_direction_make_a_weight():
     (found,) = combined(
-        Sides(unpaired("x.weight_g 8x1", "x.weight_v 8x4"), unpaired("x.weight 8x4")), always
+        Sides(unpaired("x.weight_g 8x1", "x.weight_v 8x4"), unpaired("x.weight 8x4")), always, not_shown
     )
     assert found.pair == Pair(
         (("x.weight_g",), ("x.weight_v",)), (("x.weight",),), parse_ops({"weight_norm": 0})

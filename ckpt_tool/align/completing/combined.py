@@ -9,7 +9,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ckpt_tool.align.completing.fused import Fused, OuterThirds, biases_without_keys, fused
+from ckpt_tool.align.completing.fused import (
+    AreTransposed,
+    Cut,
+    Fused,
+    OuterThirds,
+    biases_without_keys,
+    fused,
+)
 from ckpt_tool.align.completing.nearest import Agreement, nearest_path
 from ckpt_tool.align.completing.unpaired import Unpaired
 from ckpt_tool.align.findings import Aligned
@@ -24,7 +31,9 @@ from ckpt_tool.tensors import Catalog, Shape
 _EXPERT = re.compile(r"(?<=\.experts\.)[0-9]{1,9}(?=\.)")
 
 
-def combined(unpaired: Sides[Unpaired], agreement: Agreement) -> list[Aligned]:
+def combined(
+    unpaired: Sides[Unpaired], agreement: Agreement, are_transposed: AreTransposed
+) -> list[Aligned]:
     """Pairs of one tensor with several. `agreement` takes a path of the source, then one of the
     target.
     """
@@ -34,9 +43,12 @@ def combined(unpaired: Sides[Unpaired], agreement: Agreement) -> list[Aligned]:
         return agreement(from_source, from_target)
 
     return [
-        *(_split(each, target.catalog) for each in fused(source, target, agreement)),
+        *(
+            _split(each, target.catalog)
+            for each in fused(source, target, agreement, are_transposed)
+        ),
         *map(_outer_thirds, biases_without_keys(source, target, agreement)),
-        *map(_concatenated, fused(target, source, reverse)),
+        *map(_concatenated, fused(target, source, reverse, are_transposed)),
         *map(_stacked, stacked(target, source, reverse)),
         *map(_unstacked, stacked(source, target, agreement)),
         *_normalised(source, target, reverse),
@@ -44,18 +56,27 @@ def combined(unpaired: Sides[Unpaired], agreement: Agreement) -> list[Aligned]:
 
 
 _ROWS = "the rows of one make the rows of the others, in the order of the name"
+_COLUMNS = "the columns of one make the {} of the others, in the order of the name"
+
+
+def _evidence(cut: Cut) -> str:
+    return _COLUMNS.format("rows" if cut.is_transposed else "columns") if cut.dim else _ROWS
 
 
 def _split(found: Fused, parts: Catalog) -> Aligned:
-    sizes = [parts[part].shape[0] for part in found.parts]
-    split: object = 0 if len(set(sizes)) == 1 else {"dim": 0, "sizes": sizes}
-    pair = Pair(((found.key,),), _each(found.parts), parse_ops({"split": split}))
-    return Aligned(pair, WEIGHTS.combined, _ROWS)
+    dim = 0 if found.cut.is_transposed else found.cut.dim
+    sizes = [parts[part].shape[dim] for part in found.parts]
+    split: object = dim if len(set(sizes)) == 1 else {"dim": dim, "sizes": sizes}
+    ops: list[object] = ["transpose"] if found.cut.is_transposed else []
+    pair = Pair(((found.key,),), _each(found.parts), parse_ops([*ops, {"split": split}]))
+    return Aligned(pair, WEIGHTS.combined, _evidence(found.cut))
 
 
 def _concatenated(found: Fused) -> Aligned:
-    pair = Pair(_each(found.parts), ((found.key,),), parse_ops({"concat": 0}))
-    return Aligned(pair, WEIGHTS.combined, _ROWS)
+    cut = found.cut
+    ops: list[object] = [{"concat": 0}, "transpose"] if cut.is_transposed else [{"concat": cut.dim}]
+    pair = Pair(_each(found.parts), ((found.key,),), parse_ops(ops))
+    return Aligned(pair, WEIGHTS.combined, _evidence(cut))
 
 
 def _each(keys: Sequence[str]) -> tuple[Slot, ...]:

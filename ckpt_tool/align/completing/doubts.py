@@ -5,22 +5,35 @@ codes, masks, norms, adapters.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
+from ckpt_tool.align.completing.layouts import is_table
 from ckpt_tool.align.findings import Aligned
+from ckpt_tool.align.naming.orientation import open_shapes
 from ckpt_tool.align.naming.vocabulary import in_common_words
 from ckpt_tool.align.naming.wrappers import States
 from ckpt_tool.tensors import Catalog
 
 
-def with_doubts(pairs: Iterable[Aligned], source: Catalog, target: Catalog) -> Iterator[Aligned]:
-    """The pairs, those that are no plain copies no longer sure."""
+def with_doubts(
+    pairs: Iterable[Aligned], source: Catalog, target: Catalog, named: Container[str] = ()
+) -> Iterator[Aligned]:
+    """The pairs, those that are no plain copies no longer sure; `named` are keys of the target that
+    names alone pair.
+    """
+    unknown = open_shapes(source, target)
     from_source, from_target = States(source), States(target)
     is_rotary = is_rotary_unknown(source, target)
     for each in pairs:
         (origin, *_), (key, *_) = each.pair.sources[0], each.pair.targets[0]
         if is_rotary and _ROTARY.search(in_common_words(key)):
             each = each.doubted("but the rotary halves may be interleaved on one side")
+        if (
+            source[origin].shape in unknown
+            and key not in named
+            and not (is_table(origin) or is_table(key))
+        ):
+            each = each.doubted("but it may have to be transposed")
         if len(each.pair.sources) == len(each.pair.targets) == 1:
             why, why_target = from_source.why_not_plain(origin), from_target.why_not_plain(key)
             if why != why_target:

@@ -1,20 +1,21 @@
 """Fused projections: queries, keys and values as one tensor and as three, gate and up likewise; by
-the words or letters of their names.
+the words or letters of their names, as rows, or as columns where a weight is stored as (in, out).
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ckpt_tool.align.completing.nearest import Agreement, nearest_path
 from ckpt_tool.align.completing.unpaired import Unpaired
 from ckpt_tool.align.naming.modules import ModuleTensors
 from ckpt_tool.align.naming.paths import Names
 from ckpt_tool.align.naming.spellings import BIAS
-from ckpt_tool.tensors import Catalog
+from ckpt_tool.tensors import Catalog, Shape
 
 _FUSED = {
     "qkv": ("q", "k", "v"),
@@ -43,17 +44,33 @@ def _has_unknown_order(module: ModuleTensors) -> bool:
     return any(_UNKNOWN_ORDER.search(key) for key in module.keys.values())
 
 
+AreTransposed = Callable[[], bool | None]
+"""Whether matrices of one side are those of the other transposed; None where no shape tells."""
+
+
+class Cut(NamedTuple):
+    """How a tensor consists of others: along which of its dimensions, and whether each is then
+    transposed.
+    """
+
+    dim: int
+    is_transposed: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """The key of a tensor, and the keys of those that have its rows, in this order."""
+    """The key of a tensor, and the keys of those that it consists of, in this order."""
 
     key: str
     parts: tuple[str, ...]
+    cut: Cut
 
 
-def fused(whole: Unpaired, parts: Unpaired, agreement: Agreement) -> Iterator[Fused]:
-    """The tensors of `whole` that hold several of `parts`, rows below rows. `agreement` takes a
-    path of the whole's side, then one of the parts'.
+def fused(
+    whole: Unpaired, parts: Unpaired, agreement: Agreement, are_transposed: AreTransposed
+) -> Iterator[Fused]:
+    """The tensors of `whole` that hold several of `parts`, rows below rows or beside each other.
+    `agreement` takes a path of the whole's side, then one of the parts'.
     """
     families = _Families(parts.modules)
     at_home = _at_home(whole.modules)
@@ -64,10 +81,15 @@ def fused(whole: Unpaired, parts: Unpaired, agreement: Agreement) -> Iterator[Fu
         is_named, known = families.are_named(module.names[-1]), families.of(module.names[-1])
         for role, key in left.items():
             if is_named or (module.parent, role) not in at_home:
-                keys = _fitting(whole.catalog, key, _keys_of(known, role, parts), parts.catalog)
-                parent = nearest_path(module.parent, list(keys), agreement)
+                found = _fitting(
+                    whole.catalog[key].shape,
+                    _keys_of(known, role, parts),
+                    parts.catalog,
+                    are_transposed,
+                )
+                parent = nearest_path(module.parent, list(found), agreement)
                 if parent is not None:
-                    yield Fused(key, keys[parent])
+                    yield Fused(key, *found[parent])
 
 
 def _at_home(modules: Sequence[ModuleTensors]) -> set[tuple[Names, str]]:
@@ -94,18 +116,49 @@ def _keys_of(
 
 
 def _fitting(
-    catalog: Catalog, key: str, families: Iterator[tuple[Names, tuple[str, ...]]], others: Catalog
-) -> dict[Names, tuple[str, ...]]:
-    """The families whose tensors have the fused one's rows."""
-    rows, *rest = catalog[key].shape or (0,)
-    rank = len(catalog[key].shape)
+    shape: Shape,
+    families: Iterator[tuple[Names, tuple[str, ...]]],
+    parts: Catalog,
+    are_transposed: AreTransposed,
+) -> dict[Names, tuple[tuple[str, ...], Cut]]:
+    """The families that a tensor of this shape may consist of, and how."""
     found = {}
     for parent, keys in families:
-        shapes = [others[each].shape for each in keys]
-        are_rows = rank > 0 and all(len(each) == rank and [*each[1:]] == rest for each in shapes)
-        if are_rows and sum(each[0] for each in shapes) == rows:
-            found[parent] = keys
+        cut = _cut(shape, [parts[each].shape for each in keys], are_transposed)
+        if cut is not None:
+            found[parent] = (keys, cut)
     return found
+
+
+def _cut(shape: Shape, parts: Sequence[Shape], are_transposed: AreTransposed) -> Cut | None:
+    """How a tensor consists of parts of these shapes; None where it doesn't, or where the other
+    matrices contradict, or leave open whether square parts are transposed.
+
+    >>> _cut((6, 4), [(2, 4)] * 3, lambda: None)
+    Cut(dim=0, is_transposed=False)
+    >>> _cut((4, 12), [(4, 4)] * 3, lambda: True)
+    Cut(dim=1, is_transposed=True)
+    """
+    if _consists_of(shape, parts, 0):
+        return Cut(0)
+    if len(shape) != 2:
+        return None
+    plain = _consists_of(shape, parts, 1)
+    transposed = _consists_of(shape[::-1], parts, 0)
+    fitting = [Cut(1, each) for each, fits in ((False, plain), (True, transposed)) if fits]
+    known = are_transposed() if fitting else None
+    if known is None:
+        return fitting[0] if len(fitting) == 1 else None
+    return next((each for each in fitting if each.is_transposed is known), None)
+
+
+def _consists_of(shape: Shape, parts: Sequence[Shape], dim: int) -> bool:
+    """Whether parts of these shapes fill a shape along a dimension."""
+    if len(shape) <= dim or any(len(each) != len(shape) for each in parts):
+        return False
+    others = [each[:dim] + each[dim + 1 :] for each in parts]
+    is_filled = sum(each[dim] for each in parts) == shape[dim]
+    return is_filled and all(each == shape[:dim] + shape[dim + 1 :] for each in others)
 
 
 class _Families:

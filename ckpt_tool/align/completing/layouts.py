@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
-from ckpt_tool.align.naming.orientation import are_straight
+from ckpt_tool.align.naming.orientation import are_straight, open_shapes
 from ckpt_tool.align.naming.vocabulary import numberless
 from ckpt_tool.ops import Op, parse_ops
 from ckpt_tool.tensors import Catalog, Shape
@@ -45,7 +45,7 @@ class Kind(NamedTuple):
     @property
     def is_table(self) -> bool:
         """Whether it is an embedding, which is never transposed."""
-        return any(word in key for key in self[:2] for word in _TABLES)
+        return is_table(self.source) or is_table(self.target)
 
     @property
     def is_plain(self) -> bool:
@@ -55,6 +55,13 @@ class Kind(NamedTuple):
 
 
 _TABLES = ("embed", "token", "position", "pos_", "wte", "wpe", "table")
+
+
+def is_table(key: str) -> bool:
+    """Whether a key's words name an embedding."""
+    return any(word in key for word in _TABLES)
+
+
 _LEAVES = ("weight", "kernel", "bias", "embedding", "scale")
 
 
@@ -91,6 +98,22 @@ def layout_changes(
         if not is_sure:
             unsure.update(keys)
     return found, unsure
+
+
+def are_transposed(copies: Copies, source: Catalog, target: Catalog) -> bool | None:
+    """Whether all matrices whose shapes show it are transposed; None where none shows it, or where
+    they differ.
+    """
+    unknown = open_shapes(source, target)
+    shown = {
+        source[origin].shape != target[key].shape
+        for key, origin in copies.items()
+        if len(source[origin].shape) == len(target[key].shape) == 2
+        and len(set(source[origin].shape)) == 2
+        and source[origin].shape not in unknown
+        and not Kind(origin, key, 2).is_table
+    }
+    return shown.pop() if len(shown) == 1 else None
 
 
 Possible = Mapping[Kind, Sequence[Permutation | None]]

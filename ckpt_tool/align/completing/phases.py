@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ckpt_tool.align.completing.combined import combined
 from ckpt_tool.align.completing.fused import is_order_unknown
-from ckpt_tool.align.completing.layouts import layout_changes
+from ckpt_tool.align.completing.layouts import are_transposed, layout_changes
 from ckpt_tool.align.completing.other_widths import in_other_widths
 from ckpt_tool.align.completing.remaining import remaining
 from ckpt_tool.align.completing.sequences import sequence_completions
@@ -87,7 +87,7 @@ def sequence_members(decided: Decided, unpaired: Sides[Unpaired]) -> Found:
 
 def parts_and_wholes(decided: Decided, unpaired: Sides[Unpaired]) -> Found:
     """Tensors that several of the other side make: fused projections, stacked experts."""
-    found = combined(unpaired, decided.matches.neighbours.of)
+    found = combined(unpaired, decided.matches.neighbours.of, lambda: _are_transposed(decided))
     doubtful = decided.doubtful.every
     if not doubtful:
         return Found(tuple(found))
@@ -105,6 +105,13 @@ def parts_and_wholes(decided: Decided, unpaired: Sides[Unpaired]) -> Found:
             for each in found
         )
     )
+
+
+def _are_transposed(decided: Decided) -> bool | None:
+    """Whether one side has its matrices transposed, as far as those show it that are paired."""
+    found = {**decided.named, **_by_modules(decided)}
+    origins = {key: each.source for key, each in found.items()}
+    return are_transposed(origins, *decided.catalogs)
 
 
 def _blocks_of_keys(modules: Sequence[ModuleTensors]) -> dict[str, Names]:

@@ -7,14 +7,14 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 
 from ckpt_tool.align.naming.modules import Modules, ModuleTensors
-from ckpt_tool.align.naming.orientation import are_straight
+from ckpt_tool.align.naming.orientation import are_opposite, are_straight, shapes_both_ways
 from ckpt_tool.align.naming.paths import Names, paths_above
 from ckpt_tool.align.naming.same_names import Heads, KeyPair, Named, SameNames
 from ckpt_tool.align.naming.shapes import ModuleShape, plain
 from ckpt_tool.align.naming.vocabulary import stem_and_number
 from ckpt_tool.align.sides import Sides
 from ckpt_tool.align.weights import WEIGHTS
-from ckpt_tool.tensors import Catalog
+from ckpt_tool.tensors import Catalog, Shape
 
 
 class Places:
@@ -33,17 +33,20 @@ class Places:
         )
         """The keys of these, for each side."""
         self._are_straight = are_straight(*catalogs)
+        self._both_ways = shapes_both_ways(*catalogs) if are_opposite(*catalogs) else frozenset()
         self._shared = _shared_paths(catalogs, same)
         self._covers = [heads for heads in known if any(heads) and not all(heads)]
 
     def are_apart(self, source: ModuleTensors, target: ModuleTensors) -> bool:
         """Whether one of two modules has a place of its own, would have to be transposed where
-        nothing is, or lies outside.
+        nothing is, or need not where everything is, or lies outside.
 
         Outside is what isn't in the part that is the whole other side.
         What ends a stage here may begin the next one there.
         """
         if self._are_straight and _is_transposed(source, target):
+            return True
+        if self._both_ways and _shares_any(source, target, self._both_ways):
             return True
         if not self._say_something() or _is_next(source.names, target.names):
             return False
@@ -128,6 +131,12 @@ def _is_transposed(source: ModuleTensors, target: ModuleTensors) -> bool:
     others = dict(target.shapes)
     shared = [(shape, others[role]) for role, shape in source.shapes if role in others]
     return any(len(a) == len(b) == 2 and a != b and a == b[::-1] for a, b in shared)
+
+
+def _shares_any(source: ModuleTensors, target: ModuleTensors, shapes: Container[Shape]) -> bool:
+    """Whether two modules have a tensor of one role and of one of these shapes."""
+    others = dict(target.shapes)
+    return any(shape in shapes and others.get(role) == shape for role, shape in source.shapes)
 
 
 def _is_outside(source: ModuleTensors, target: ModuleTensors, heads: Heads) -> bool:
