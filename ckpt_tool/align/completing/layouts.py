@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
-from ckpt_tool.align.naming.orientation import are_straight, open_shapes
+from ckpt_tool.align.naming.orientation import are_opposite, are_straight, open_shapes
 from ckpt_tool.align.naming.vocabulary import numberless
 from ckpt_tool.ops import Op, parse_ops
 from ckpt_tool.tensors import Catalog, Shape
@@ -88,9 +88,9 @@ def layout_changes(
     }
     found: dict[str, tuple[Op, ...]] = {}
     unsure: set[str] = set()
-    is_straight = are_straight(source, target)
+    is_straight, is_opposite = are_straight(source, target), are_opposite(source, target)
     for kind, keys in kinds.items():
-        permutation, is_sure = _chosen(kind, possible, is_straight)
+        permutation, is_sure = _chosen(kind, possible, is_straight, is_opposite)
         for key in keys:
             ops = _ops(source[copies[key]].shape, target[key].shape, permutation)
             if ops is not None:
@@ -101,9 +101,11 @@ def layout_changes(
 
 
 def are_transposed(copies: Copies, source: Catalog, target: Catalog) -> bool | None:
-    """Whether all matrices whose shapes show it are transposed; None where none shows it, or where
-    they differ.
+    """Whether all matrices are transposed, by the layout of the files or by those whose shapes show
+    it; None where nothing does, or where they differ.
     """
+    if are_opposite(source, target):
+        return True
     unknown = open_shapes(source, target)
     shown = {
         source[origin].shape != target[key].shape
@@ -120,15 +122,20 @@ Possible = Mapping[Kind, Sequence[Permutation | None]]
 """What each kind may go through, by its shapes alone."""
 
 
-def _chosen(kind: Kind, possible: Possible, is_straight: bool) -> tuple[Permutation | None, bool]:
+def _chosen(
+    kind: Kind, possible: Possible, is_straight: bool, is_opposite: bool
+) -> tuple[Permutation | None, bool]:
     """What a kind goes through, and whether that is sure: nothing where no matrix of the files
-    does; what its shapes say; else what all kinds around it do, or all of the file.
+    does; what its shapes say; else what the layout of the files says, what all kinds around it do,
+    or all of the file.
     """
     own = possible[kind]
     if is_straight and kind.rank == 2 and None in own:
         return None, True
     if len(own) == 1:
         return own[0], True
+    if is_opposite and kind.rank == 2 and not kind.is_table:
+        return "transpose", True
     for others in _decided(kind, possible):
         if len(others) == 1 and (only := others.pop()) in own:
             return only, True

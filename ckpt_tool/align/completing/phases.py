@@ -92,19 +92,21 @@ def parts_and_wholes(decided: Decided, unpaired: Sides[Unpaired]) -> Found:
     if not doubtful:
         return Found(tuple(found))
     owners = decided.modules.map(_blocks_of_keys)
-    blocks = {
-        tuple(block_of(module.parent) for module in decided.pair(candidate))
-        for candidate in doubtful
-    }
+    pairs = [decided.pair(candidate).map(_block) for candidate in doubtful]
+    blocks = Sides({each.source for each in pairs}, {each.target for each in pairs})
     return Found(
         tuple(
             each.doubted("but its block could as well be another")
-            if (owners.source[each.pair.sources[0][0]], owners.target[each.pair.targets[0][0]])
-            in blocks
+            if owners.source[each.pair.sources[0][0]] in blocks.source
+            or owners.target[each.pair.targets[0][0]] in blocks.target
             else each
             for each in found
         )
     )
+
+
+def _block(module: ModuleTensors) -> Names:
+    return block_of(module.parent)
 
 
 def _are_transposed(decided: Decided) -> bool | None:
@@ -116,7 +118,7 @@ def _are_transposed(decided: Decided) -> bool | None:
 
 def _blocks_of_keys(modules: Sequence[ModuleTensors]) -> dict[str, Names]:
     """For each key the block that its module is in."""
-    return {key: block_of(module.parent) for module in modules for key in module.keys.values()}
+    return {key: _block(module) for module in modules for key in module.keys.values()}
 
 
 def last_tensors(decided: Decided, unpaired: Sides[Unpaired]) -> Found:

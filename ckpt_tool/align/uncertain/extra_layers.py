@@ -1,17 +1,21 @@
 """Repeated blocks of which one side has more: which of them are the extra ones, nothing shows."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
+from math import prod
 
 from ckpt_tool.align.matching.choosing import Match
 from ckpt_tool.align.naming.modules import Candidate, Modules, ModuleTensors
 from ckpt_tool.align.naming.paths import Names, Series, numbered_names
 from ckpt_tool.align.sides import Sides
 from ckpt_tool.align.weights import WEIGHTS
+from ckpt_tool.tensors import Shape
 
-Blocks = dict[int, Counter[object]]
-"""The blocks of a series by number, each with the shapes of its tensors."""
+Block = Counter[tuple[str, Shape]]
+"""The roles and shapes of a block's tensors."""
+Blocks = dict[int, Block]
+"""The blocks of a series by number."""
 SeriesPair = tuple[Series, Series]
 
 
@@ -81,11 +85,12 @@ def _unequal(source: Blocks, target: Blocks) -> Sides[set[int]]:
     number of.
     """
     numbers: Sides[set[int]] = Sides(set(), set())
-    from_source, from_target = _by_kind(source), _by_kind(target)
-    for kind in from_source.keys() & from_target.keys():
-        if len(from_source[kind]) != len(from_target[kind]):
-            numbers.source.update(from_source[kind])
-            numbers.target.update(from_target[kind])
+    for kind in (_shapes, _matrix_elements):
+        from_source, from_target = _by_kind(source, kind), _by_kind(target, kind)
+        for each in from_source.keys() & from_target.keys():
+            if len(from_source[each]) != len(from_target[each]):
+                numbers.source.update(from_source[each])
+                numbers.target.update(from_target[each])
     return numbers
 
 
@@ -93,12 +98,26 @@ def _are_in(places: tuple[int, int], numbers: Sides[set[int]]) -> bool:
     return places[0] in numbers.source and places[1] in numbers.target
 
 
-def _by_kind(blocks: Blocks) -> dict[object, list[int]]:
+def _by_kind(blocks: Blocks, kind: Callable[[Block], object]) -> dict[object, list[int]]:
     """The numbers of the blocks that hold the same."""
     kinds: dict[object, list[int]] = defaultdict(list)
     for number, block in blocks.items():
-        kinds[frozenset(block.items())].append(number)
+        kinds[kind(block)].append(number)
     return kinds
+
+
+def _shapes(block: Block) -> object:
+    """The shapes of all tensors of a block."""
+    return frozenset(block.items())
+
+
+def _matrix_elements(block: Block) -> object:
+    """How many elements a block's matrices have: what is the same where projections are fused, and
+    without biases.
+    """
+    return sum(
+        count * prod(shape) for (_, shape), count in block.items() if len(shape) > 1
+    ) or _shapes(block)
 
 
 def _number(names: Names, series: Series) -> int:
