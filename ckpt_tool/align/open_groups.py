@@ -6,16 +6,19 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from difflib import SequenceMatcher
+from itertools import islice, product
 
+from ckpt_tool.align.completing.phases import shared_tensors
 from ckpt_tool.align.completing.unpaired import Unpaired
 from ckpt_tool.align.decided import Decided
 from ckpt_tool.align.findings import Ambiguous
 from ckpt_tool.align.naming.modules import Candidate, ModuleTensors
 from ckpt_tool.align.naming.same_names import KeyPair
+from ckpt_tool.align.naming.shapes import plain
 from ckpt_tool.align.sides import Sides
 from ckpt_tool.tensors import Catalog, shape_text
 
-MAX_NAMES_COMPARED = 200
+MAX_PAIRS_COMPARED = 500
 
 _MARKS = re.compile(r"[._/]")
 _LAYERS = "equal blocks, more of them on one side: nothing shows which are the extra ones"
@@ -31,7 +34,6 @@ def open_groups(
         unpaired.source.keys - {origin for origin, _ in shape_mismatches},
         unpaired.target.keys - {key for _, key in shape_mismatches},
     )
-    yield from _undecided(decided, keys)
     for candidates, reason in (
         (decided.doubtful.layers, _LAYERS),
         (decided.doubtful.branches, _BRANCHES),
@@ -39,6 +41,7 @@ def open_groups(
     ):
         if candidates:
             yield _doubtful(decided, candidates, reason)
+    yield from _undecided(decided, keys)
 
 
 def _undecided(decided: Decided, left: Sides[frozenset[str]]) -> Iterator[Ambiguous]:
@@ -52,7 +55,7 @@ def _undecided(decided: Decided, left: Sides[frozenset[str]]) -> Iterator[Ambigu
         if sources and targets and max(len(places), len(others)) > 1:
             shape = shape_text(decided.catalogs.source[sources[0]].shape)
             reason = f"equal shapes ({shape}) under names that don't distinguish them"
-            yield Ambiguous(sources, targets, reason, _hint(sources[0], targets, decided.catalogs))
+            yield Ambiguous(sources, targets, reason, _hint(sources, targets, decided.catalogs))
 
 
 def _keys_of(
@@ -65,20 +68,22 @@ def _keys_of(
 
 def _doubtful(decided: Decided, candidates: Collection[Candidate], reason: str) -> Ambiguous:
     pairs = [decided.pair(candidate) for candidate in sorted(candidates)]
-    by_target = [decided.modules.target[j] for _, j in sorted(candidates)]
     sources = tuple(key for pair in pairs for key in pair.source.keys.values())
-    targets = tuple(key for module in by_target for key in module.keys.values())
-    return Ambiguous(sources, targets, reason, _hint(sources[0], targets, decided.catalogs))
+    targets = tuple(key for pair in pairs for key in pair.target.keys.values())
+    origin, key = shared_tensors(*pairs[0])[0]
+    return Ambiguous(sources, targets, reason, f"{origin} -> {key}")
 
 
-def _hint(key: str, others: Sequence[str], catalogs: Sides[Catalog]) -> str:
-    """A hint that would settle a group: the key of the target, of this shape if there is one, whose
-    name is most like this one, of the same block, say.
+def _hint(sources: Sequence[str], targets: Sequence[str], catalogs: Sides[Catalog]) -> str:
+    """A hint that would settle a group: two keys of one shape, if there are such, whose names are
+    most like each other, of the same block, say.
     """
-    shape, names = catalogs.source[key].shape, _MARKS.split(key)
 
-    def likeness(other: str) -> float:
-        return SequenceMatcher(None, names, _MARKS.split(other), autojunk=False).ratio()
+    def likeness(pair: KeyPair) -> tuple[bool, float]:
+        origin, key = pair
+        have_one_shape = plain(catalogs.source[origin].shape) == plain(catalogs.target[key].shape)
+        names, others = _MARKS.split(origin), _MARKS.split(key)
+        return have_one_shape, SequenceMatcher(None, names, others, autojunk=False).ratio()
 
-    fitting = [other for other in others if catalogs.target[other].shape == shape] or others
-    return f"{key} -> {max(fitting[:MAX_NAMES_COMPARED], key=likeness)}"
+    origin, key = max(islice(product(sources, targets), MAX_PAIRS_COMPARED), key=likeness)
+    return f"{origin} -> {key}"

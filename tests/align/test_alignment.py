@@ -58,7 +58,8 @@ def blocks(*lines):
 FUSED = [
     ("h.#.gqkv_proj.weight 32x8", [f"h.#.{name}_proj.weight 8x8" for name in ("gate", "q", "k", "v")]),
     ("h.#.att_proj.weight 24x8", [f"h.#.{name}_proj.weight 8x8" for name in "qkv"]),
-    ("h.#.mix.weight 24x8", [f"h.#.{name}_proj.weight 8x8" for name in "qkv"]),
+    ("h.#.kqv.weight 24x8", [f"h.#.{name}_proj.weight 8x8" for name in "kqv"]),
+    ("h.#.to_vqk.weight 24x8", [f"h.#.{name}_proj.weight 8x8" for name in "vqk"]),
 ]
 
 
@@ -104,6 +105,71 @@ def test_matrices_are_not_sure_where_one_side_is_stored_as_in_out_and_nothing_te
     for one, other in ((CONV1D, odd), (odd, CONV1D)):
         found = align(blocks(*one), blocks(*other)).at_least(MIN_CONFIDENCE)
         assert {each.targets[0][0].split(".")[-2] for each in found} <= {"norm", "embed"}
+
+
+def test_a_fused_tensor_whose_name_says_nothing_is_not_sure():
+    rest = ("h.#.norm.weight 8", "h.#.fc1.weight 16x8", "h.#.fc2.weight 8x16")
+    parts = [f"h.#.{name}_proj.weight 8x8" for name in "qkv"]
+    for one, other in ((("h.#.mix.weight 24x8", *rest), (*parts, *rest)), ((*parts, *rest), ("h.#.mix.weight 24x8", *rest))):
+        assert {each.confidence for each in align(blocks(*one), blocks(*other)).pairs if len(each.pair.sources) + len(each.pair.targets) > 2} == {0.5}
+
+
+def test_codegens_projection_of_groups_is_left_open():
+    rest = ("h.#.ln_1.weight 8", "h.#.mlp.fc_in.weight 16x8", "h.#.mlp.fc_out.weight 8x16")
+    found = align(blocks("h.#.attn.qkv_proj.weight 24x8", *rest), blocks(*(f"h.#.attn.{name}_proj.weight 8x8" for name in "qkv"), *rest))
+    assert len(found.unpaired_source) == 3
+
+
+def test_the_gate_of_w1_and_w2_beside_c_proj_is_left_open():
+    source = [f"h.#.mlp.{name}.weight {shape}" for name, shape in (("w1", "16x8"), ("w2", "16x8"), ("c_proj", "8x16"))]
+    target = [f"h.#.mlp.{name}_proj.weight {shape}" for name, shape in (("gate", "16x8"), ("up", "16x8"), ("down", "8x16"))]
+    found = align(blocks("h.#.norm.weight 8", *source), blocks("h.#.norm.weight 8", *target))
+    assert not {key for each in found.at_least(MIN_CONFIDENCE) for slot in each.sources for key in slot if ".w1." in key or ".w2." in key}
+    assert [len(each.sources) for each in found.ambiguous] == [2, 2, 2]
+
+
+def names_of_blocks(found):
+    """The pairs of blocks that sure pairs lie in."""
+    return {(a.split(".")[1], b.split(".")[1]) for each in found.at_least(MIN_CONFIDENCE) for (a, *_), (b, *_) in [(each.sources[0], each.targets[0])] if a != "embed.weight"}
+
+
+DEEP = ("h.{}.norm.weight 8", "h.{}.qkv.weight 24x8", "h.{}.proj.weight 8x8", "h.{}.fc1.weight 16x8", "h.{}.fc2.weight 8x16")
+SHALLOW = ("layers.{}.ln.weight 8", "layers.{}.attn_in.weight 24x8", "layers.{}.attn_out.weight 8x8", "layers.{}.up.weight 16x8", "layers.{}.down.weight 8x16")
+
+
+@pytest.mark.parametrize(
+    ("hints", "wanted"),
+    [([(3, 0)], {("3", "0"), ("4", "1"), ("5", "2")}), ([(0, 0), (2, 1)], {("0", "0"), ("2", "1"), ("4", "2")}), ([(1, 1)], {("0", "0"), ("1", "1"), ("2", "2")})],
+)
+def test_a_hint_says_which_blocks_are_the_extra_ones_for_all_of_them(hints, wanted):
+    deep = catalog(*(line.format(i) for i in range(6) for line in DEEP), "embed.weight 50x8")
+    shallow = catalog(*(line.format(i) for i in range(3) for line in SHALLOW), "embed.weight 50x8")
+    assert not names_of_blocks(align(deep, shallow))
+    pairs = [(f"h.{i}.qkv.weight", f"layers.{j}.attn_in.weight") for i, j in hints]
+    found = align(deep, shallow, pairs)
+    assert names_of_blocks(found) == wanted
+    assert not found.unpaired_target
+    back = align(shallow, deep, [(b, a) for a, b in pairs])
+    assert names_of_blocks(back) == {(b, a) for a, b in wanted}
+
+
+def test_fused_blocks_of_another_depth_are_not_sure_without_a_hint():
+    parts = [line for line in SHALLOW if "attn_in" not in line] + [f"layers.{{}}.{name}.weight 8x8" for name in ("query", "key", "value")]
+    deep = catalog(*(line.format(i) for i in range(6) for line in DEEP), "embed.weight 50x8")
+    shallow = catalog(*(line.format(i) for i in range(3) for line in parts), "embed.weight 50x8")
+    assert not names_of_blocks(align(deep, shallow))
+
+
+def test_towers_are_told_apart_by_what_stands_before_them_whatever_the_order():
+    def tower(name, part, names):
+        return [f"{name}.{part}.{i}.{leaf}.weight {shape}" for i in range(3) for leaf, shape in zip(names, ("24x8", "8x8", "16x8", "8x16"), strict=True)]
+
+    old, new = ("in_proj", "out_proj", "c_fc", "c_proj"), ("qkv", "o", "up", "down")
+    source = catalog("visual.conv1.weight 8x3x4x4", *tower("visual", "blocks", old), "text.emb.weight 50x8", *tower("text", "blocks", old))
+    target = catalog("words.table.weight 50x8", *tower("words", "layers", new), "pixels.stem.weight 8x3x4x4", *tower("pixels", "layers", new))
+    found = align(source, target).at_least(MIN_CONFIDENCE)
+    assert {(each.sources[0][0].split(".")[0], each.targets[0][0].split(".")[0]) for each in found} == {("visual", "pixels"), ("text", "words")}
+    assert len(found) == 26
 
 
 def test_rows_of_a_fused_tensor_whose_name_does_not_tell_their_order_are_not_sure():

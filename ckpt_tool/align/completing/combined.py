@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from ckpt_tool.align.completing.fused import (
     AreTransposed,
-    Cut,
     Fused,
     OuterThirds,
     biases_without_keys,
@@ -55,12 +54,11 @@ def combined(
     ]
 
 
-_ROWS = "the rows of one make the rows of the others, in the order of the name"
-_COLUMNS = "the columns of one make the {} of the others, in the order of the name"
-
-
-def _evidence(cut: Cut) -> str:
-    return _COLUMNS.format("rows" if cut.is_transposed else "columns") if cut.dim else _ROWS
+def _evidence(found: Fused) -> str:
+    source = "columns" if found.cut.dim else "rows"
+    target = "columns" if found.cut.dim and not found.cut.is_transposed else "rows"
+    order = ", in the order of the name" if found.is_named else ""
+    return f"the {source} of one make the {target} of the others{order}"
 
 
 def _split(found: Fused, parts: Catalog) -> Aligned:
@@ -69,14 +67,21 @@ def _split(found: Fused, parts: Catalog) -> Aligned:
     split: object = dim if len(set(sizes)) == 1 else {"dim": dim, "sizes": sizes}
     ops: list[object] = ["transpose"] if found.cut.is_transposed else []
     pair = Pair(((found.key,),), _each(found.parts), parse_ops([*ops, {"split": split}]))
-    return Aligned(pair, WEIGHTS.combined, _evidence(found.cut))
+    return _combined(found, pair)
 
 
 def _concatenated(found: Fused) -> Aligned:
     cut = found.cut
     ops: list[object] = [{"concat": 0}, "transpose"] if cut.is_transposed else [{"concat": cut.dim}]
     pair = Pair(_each(found.parts), ((found.key,),), parse_ops(ops))
-    return Aligned(pair, WEIGHTS.combined, _evidence(cut))
+    return _combined(found, pair)
+
+
+def _combined(found: Fused, pair: Pair) -> Aligned:
+    aligned = Aligned(pair, WEIGHTS.combined, _evidence(found))
+    if found.is_named:
+        return aligned
+    return aligned.doubted("but no name says that it is queries, keys, values")
 
 
 def _each(keys: Sequence[str]) -> tuple[Slot, ...]:

@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import NamedTuple
 
 from ckpt_tool.align.completing.nearest import Agreement, nearest_path
@@ -19,6 +20,7 @@ from ckpt_tool.tensors import Catalog, Shape
 
 _FUSED = {
     "qkv": ("q", "k", "v"),
+    **{"".join(letters): letters for letters in permutations("qkv")},
     "kv": ("k", "v"),
     "gate_up": ("gate", "up"),
     "up_gate": ("up", "gate"),
@@ -26,7 +28,7 @@ _FUSED = {
 _PARTS = frozenset(part for parts in _FUSED.values() for part in parts)
 _OTHERS = frozenset(("o", "out", "project", "proj", "out_proj", "dense", "fc1", "fc2", "down"))
 """Names that mean another matrix of a block than q, k and v."""
-_LETTERS = re.compile(r"[a-z]*(qkv|kqv|vkq)[a-z]*")
+_LETTERS = re.compile(rf"[a-z]*({'|'.join(map(''.join, permutations('qkv')))})[a-z]*")
 """A name that spells its parts by their first letters: `gqkv` is a gate, then q, k and v."""
 _UNKNOWN_ORDER = re.compile(r"(^|\.)(query_key_value|wqkv)(?=\.|$)")
 """Names whose rows are interleaved by head, or by rotary pairs, in some libraries."""
@@ -40,8 +42,16 @@ def is_order_unknown(source: str, target: str) -> bool:
     return bool(_UNKNOWN_ORDER.search(source)) != bool(_UNKNOWN_ORDER.search(target))
 
 
-def _has_unknown_order(module: ModuleTensors) -> bool:
-    return any(_UNKNOWN_ORDER.search(key) for key in module.keys.values())
+def _has_unknown_order(module: ModuleTensors, is_codegen: bool) -> bool:
+    return any(
+        _UNKNOWN_ORDER.search(key) or (is_codegen and ".qkv_proj." in key)
+        for key in module.keys.values()
+    )
+
+
+def _is_codegen(catalog: Catalog) -> bool:
+    """Whether a file has CodeGen's names, which cuts its rows into groups of q, v and k."""
+    return any(".mlp.fc_in." in key for key in catalog)
 
 
 AreTransposed = Callable[[], bool | None]
@@ -64,6 +74,8 @@ class Fused:
     key: str
     parts: tuple[str, ...]
     cut: Cut
+    is_named: bool = True
+    """Whether its name says what it holds."""
 
 
 def fused(
@@ -73,10 +85,10 @@ def fused(
     `agreement` takes a path of the whole's side, then one of the parts'.
     """
     families = _Families(parts.modules)
-    at_home = _at_home(whole.modules)
+    at_home, is_codegen = _at_home(whole.modules), _is_codegen(whole.catalog)
     for module in whole.modules:
         left = whole.of(module)
-        if not left or _has_unknown_order(module):
+        if not left or _has_unknown_order(module, is_codegen):
             continue
         is_named, known = families.are_named(module.names[-1]), families.of(module.names[-1])
         for role, key in left.items():
@@ -89,7 +101,7 @@ def fused(
                 )
                 parent = nearest_path(module.parent, list(found), agreement)
                 if parent is not None:
-                    yield Fused(key, *found[parent])
+                    yield Fused(key, *found[parent], is_named)
 
 
 def _at_home(modules: Sequence[ModuleTensors]) -> set[tuple[Names, str]]:
@@ -250,7 +262,7 @@ def biases_without_keys(
     families = _biases_of_two(parts)
     for module in whole.modules:
         key = whole.of(module).get(BIAS) if module.names[-1] == "qkv" else None
-        if key is None or _has_unknown_order(module):
+        if key is None or _has_unknown_order(module, is_codegen=False):
             continue
         third = (whole.catalog[key].shape[0] / 3,)
         fitting = [

@@ -12,6 +12,7 @@ from ckpt_tool.align.matching.hints import Hints
 from ckpt_tool.align.matching.neighbours import NeighbourAgreement, Specificity, specificity_of
 from ckpt_tool.align.matching.reversed_order import reversed_order
 from ckpt_tool.align.matching.sequence import on_common_path
+from ckpt_tool.align.matching.shifts import Shifts
 from ckpt_tool.align.matching.similarity import Structures, Words, number_agreement
 from ckpt_tool.align.naming.modules import Candidate, Modules, ModuleTensors, roles_of
 from ckpt_tool.align.naming.places import Places
@@ -96,7 +97,7 @@ def gather_evidence(
     target, undirected = reversed_order(*modules)
     backwards = _renumbered(modules.target, target)
     modules = Sides(modules.source, target)
-    similarities = _similarities(modules, fixed, places)
+    similarities = _similarities(modules, fixed, places, Shifts(modules, hints))
     shared_words, structures = Words(*modules), Structures(*modules)
     words = {(i, j): shared_words.of(modules.source[i], modules.target[j]) for i, j in similarities}
     hinted = _hinted(modules, similarities, hints)
@@ -180,22 +181,22 @@ def _renumbered(before: Sequence[ModuleTensors], after: Sequence[ModuleTensors])
 
 
 def _similarities(
-    modules: Modules, fixed: Collection[Candidate], places: Places | None
+    modules: Modules, fixed: Collection[Candidate], places: Places | None, shifts: Shifts
 ) -> dict[Candidate, float]:
     """How well the tensors of modules go together, for those that names settled, and for each two
-    that are free and not apart.
+    that are free, not apart, and in blocks that hints don't tell apart.
     """
     taken = Sides({i for i, _ in fixed}, {j for _, j in fixed})
     found = find_candidates(
         [module for module in modules.source if module.place not in taken.source],
         [module for module in modules.target if module.place not in taken.target],
     )
-    if places is not None:
-        found = {
-            (i, j): how
-            for (i, j), how in found.items()
-            if not places.are_apart(modules.source[i], modules.target[j])
-        }
+    found = {
+        (i, j): how
+        for (i, j), how in found.items()
+        if not shifts.contradict(modules.source[i], modules.target[j])
+        and not (places and places.are_apart(modules.source[i], modules.target[j]))
+    }
     return dict.fromkeys(sorted(fixed), 1.0) | found
 
 

@@ -70,6 +70,7 @@ PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
         r"attn_proj)(?=[._])",
         ".qkv",
     ),
+    (r"[._](to_|in_|w)?(qvk|kqv|kvq|vqk|vkq)(_proj|_linear)?(?=[._])", r".\2"),
     (r"\.(q|query)_(layer_?)?norm(?=\.)", ".qnorm"),
     (r"\.(k|key)_(layer_?)?norm(?=\.)", ".knorm"),
     # Feed-forward.

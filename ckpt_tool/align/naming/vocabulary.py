@@ -21,6 +21,9 @@ def dialect(keys: Iterable[str]) -> list[tuple[str, str]]:
         found += [(".mlp.fc1", ".mlp.gate"), (".mlp.fc2", ".mlp.up"), (".mlp.proj", ".mlp.down")]
     if {"fc0", "fc1"} <= names and "fc2" not in names:
         found += [(".mlp.fc2", ".mlp.fc2"), (".fc1", ".fc2"), (".mlp.fc0", ".mlp.fc1")]
+    if {"w1", "w2", "c_proj"} <= names and "w3" not in names:
+        # Qwen's first has w2 as the gate, others of these names w1.
+        found += [(".mlp.gate", ".mlp.w1"), (".mlp.down", ".mlp.w2"), (".mlp.fc2", ".mlp.down")]
     if {"fc11", "fc12", "fc2"} <= names:
         # flash-attn's: the second is the gate.
         found += [(".fc11", ".up"), (".fc12", ".gate"), (".fc2", ".down")]

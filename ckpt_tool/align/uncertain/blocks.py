@@ -55,7 +55,14 @@ class Exchange:
     @property
     def is_open(self) -> bool:
         """Whether the two could as well be exchanged."""
-        return self.loss < WEIGHTS.exchange_loss or self.without_order < WEIGHTS.not_by_order
+        known = self.loss if self.without_order == inf else max(self.loss, self.without_order)
+        return known < WEIGHTS.exchange_loss or self.without_order < WEIGHTS.not_by_order
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether they had better be."""
+        known = self.loss if self.without_order == inf else self.without_order
+        return known < -WEIGHTS.exchange_loss
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:

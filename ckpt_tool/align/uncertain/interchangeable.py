@@ -48,7 +48,7 @@ def match_with_exchanges(evidence: Evidence) -> tuple[Matches, list[Exchange]]:
         wrong = (
             each
             for each, hints in found
-            if hints is False or (hints is None and each.loss < -WEIGHTS.exchange_loss)
+            if hints is False or (hints is None and each.is_wrong)
         )
         better = {candidate for each in wrong for candidate in exchanges.exchanged(each)}
         better |= {
