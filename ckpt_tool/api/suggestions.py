@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ckpt_tool.api.options import check_confidence
 from ckpt_tool.api.remarks.long_names import check_names
@@ -81,25 +81,48 @@ def _without_belonging(found: Suggestion, source: Catalog, target: Catalog) -> S
             (alignment.unpaired_target, target),
         )
     )
-    sources, targets = belonging(left, fresh)
-    if not sources:
-        return found
+    belong, belong_to = belonging(left, fresh)
+    doubt = (
+        f"{_patterns(belong, source)} and {_patterns(belong_to, target)} may belong together, so "
+        "neither `drop:` nor `keep:` has them"
+    )
+    sources = (*belong, *_named(found, 0, source))
+    targets = (*belong_to, *_named(found, 1, target))
     ready = found.ready and replace(
         found.ready,
         drop=_other_patterns(found.ready.drop, sources, source),
         keep=_other_patterns(found.ready.keep, targets, target),
-    )
-    doubt = (
-        f"{_patterns(sources, source)} and {_patterns(targets, target)} may belong together, so "
-        "neither `drop:` nor `keep:` has them"
     )
     return replace(
         found,
         drop=_other_patterns(found.drop, sources, source),
         keep=_other_patterns(found.keep, targets, target),
         ready=ready,
-        doubts=(*found.doubts, doubt),
+        doubts=(*found.doubts, doubt) if belong else found.doubts,
     )
+
+
+def _named(found: Suggestion, side: Literal[0, 1], catalog: Catalog) -> Iterator[str]:
+    """The keys of one side that are ambiguous, or in modules that doubts pair with others whose
+    place isn't known.
+    """
+    for group in found.alignment.ambiguous:
+        yield from (group.sources, group.targets)[side]
+    known = {key for pair in found.alignment.shape_mismatches for key in pair}
+    for pair in found.doubtful:
+        if all(pair) and known.isdisjoint(pair):
+            yield from _module_of(pair[side], catalog)
+
+
+def _module_of(path: str, catalog: Catalog) -> list[str]:
+    """The keys of a module, or of the one that owns a key; the key alone where that has modules
+    inside.
+    """
+    if path not in catalog:
+        return [key for key in catalog if key.startswith(f"{path}.")]
+    owner = path.rpartition(".")[0]
+    inside = [key for key in catalog if owner and key.startswith(f"{owner}.")]
+    return inside if all(key.rpartition(".")[0] == owner for key in inside) and inside else [path]
 
 
 def _other_patterns(

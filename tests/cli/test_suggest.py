@@ -380,7 +380,7 @@ def test_what_may_belong_together_is_neither_dropped_nor_kept(tmp_path):
     for i in range(4):
         for name, shape in (("ln.weight", (16,)), ("ln.bias", (16,)), ("out.weight", (16, 16)), ("fc.weight", (64, 16))):
             a[f"h.{i}.{name}"] = b[f"h.{i}.{name}"] = torch.zeros(shape)
-        a |= {f"h.{i}.attn.c_attn.weight": torch.zeros(16, 48), f"h.{i}.old.weight": torch.zeros(7, 16), f"h.{i}.attn.c_attn.bias": torch.zeros(40)}
+        a |= {f"h.{i}.attn.c_attn.weight": torch.zeros(8, 96), f"h.{i}.old.weight": torch.zeros(7, 16), f"h.{i}.attn.c_attn.bias": torch.zeros(40)}
         b |= {f"h.{i}.attn.{name}.weight": torch.zeros(16, 16) for name in "qkv"} | {f"h.{i}.new.weight": torch.zeros(5, 16)}
     torch.save(a, tmp_path / "a.pth")
     torch.save(b, tmp_path / "b.pth")
@@ -395,3 +395,19 @@ def test_what_may_belong_together_is_neither_dropped_nor_kept(tmp_path):
     ran = ckpt("plan", "a.pth", "b.pth", "--rules", "r.yaml", cwd=tmp_path)
     assert ran.status == 1
     assert "`h.0.attn.c_attn.weight` is not a key of the target" in ran.err
+
+
+def test_what_is_ambiguous_or_may_belong_to_another_size_is_neither_dropped_nor_kept(tmp_path):
+    def network(blocks, stem, channels, names):
+        made = {f"{stem}.weight": torch.zeros(8, channels, 4, 4), f"{stem}.bias": torch.zeros(8)}
+        for i in range(3):
+            made |= {f"{blocks}.{i}.{name}.weight": torch.zeros(shape) for name, shape in zip(names, ((8,), (24, 8), (8, 24)), strict=True)}
+        return made
+
+    torch.save(network("blocks", "patch_embed.proj", 3, ("norm", "fc1", "fc2")) | {"old.x": torch.zeros(5)}, tmp_path / "a.pth")
+    torch.save(network("layers", "stem.conv", 4, ("ln", "up", "down")) | {"new.y": torch.zeros(6)}, tmp_path / "b.pth")
+    draft = ckpt("suggest", "a.pth", "b.pth", cwd=tmp_path).out
+    assert "#   - old.x\n" in draft
+    assert "#   - new.y\n" in draft
+    assert not re.search(r"(?m)^#   - .*(patch_embed|stem|\*\*$)", draft), draft
+    assert "`patch_embed.proj.weight` in another size may be `stem.conv.weight`" in draft

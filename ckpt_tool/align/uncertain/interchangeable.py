@@ -46,9 +46,7 @@ def match_with_exchanges(evidence: Evidence) -> tuple[Matches, list[Exchange]]:
         found = [(each, _by_hints(each, evidence)) for each in exchanges.doubtful()]
         doubtful = [each for each, hints in found if hints is not True]
         wrong = (
-            each
-            for each, hints in found
-            if hints is False or (hints is None and each.is_wrong)
+            each for each, hints in found if hints is False or (hints is None and each.is_wrong)
         )
         better = {candidate for each in wrong for candidate in exchanges.exchanged(each)}
         better |= {
