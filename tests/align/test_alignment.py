@@ -172,6 +172,18 @@ def test_towers_are_told_apart_by_what_stands_before_them_whatever_the_order():
     assert len(found) == 26
 
 
+def test_norms_in_numbered_sublayers_go_where_these_go():
+    source, target = [], []
+    for place, (name, other) in enumerate((("SelfAttention", "attn1"), ("EncDecAttention", "attn2"))):
+        source += [*(f"h.#.layer.{place}.{name}.{part}.weight 8x8" for part in "qkvo"), f"h.#.layer.{place}.layer_norm.weight 8"]
+        target += [*(f"h.#.{other}.to_{part}.weight 8x8" for part in ("q", "k", "v", "out")), f"h.#.norm{place + 1}.weight 8"]
+    source += ["h.#.layer.2.DenseReluDense.wi.weight 16x8", "h.#.layer.2.DenseReluDense.wo.weight 8x16", "h.#.layer.2.layer_norm.weight 8"]
+    target += ["h.#.ff.w1.weight 16x8", "h.#.ff.w2.weight 8x16", "h.#.norm3.weight 8"]
+    right = dict(zip((line.split()[0] for line in source), (line.split()[0] for line in target), strict=True))
+    found = align(blocks(*source), blocks(*target)).at_least(MIN_CONFIDENCE)
+    assert {(f"h.#{a[3:]}", f"h.#{b[3:]}") for each in found for (a, *_), (b, *_) in [(each.sources[0], each.targets[0])] if a != b} == set(right.items())
+
+
 def test_rows_of_a_fused_tensor_whose_name_does_not_tell_their_order_are_not_sure():
     rest = ("h.#.norm.weight 8", "h.#.fc1.weight 16x8", "h.#.fc2.weight 8x16")
     found = align(blocks("h.#.query_key_value.weight 24x8", *rest), blocks("h.#.qkv.weight 24x8", *rest))

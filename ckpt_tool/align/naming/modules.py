@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -199,7 +199,7 @@ def _with_norms(found: Sequence[tuple[str, Names, str]]) -> list[tuple[str, Name
     places = {
         parent: _EXCHANGED
         if is_cross_first(list(inside[parent]))
-        else places_of_norms(names, inside[parent])
+        else _of_sublayer(parent, inside[parent]) or places_of_norms(names, inside[parent])
         for parent, names in children.items()
     }
     return [
@@ -208,6 +208,16 @@ def _with_norms(found: Sequence[tuple[str, Names, str]]) -> list[tuple[str, Name
     ]
 
 
+def _of_sublayer(parent: Names, inside: Collection[str]) -> dict[str, str]:
+    """Which norm of a block the one of a numbered sub-layer is, as in T5; nothing elsewhere."""
+    if parent[-2:-1] == ("layer",) and parent[-1].isdigit() and len(inside) == 2:
+        for name, norm in _SUBLAYERS.items():
+            if {name, "norm"} == set(inside):
+                return {"norm": norm}
+    return {}
+
+
+_SUBLAYERS = {"attn": "norm1", "cross": "crossattn_norm", "dense_relu_dense": "norm2"}
 _EXCHANGED = {"norm1": "crossattn_norm", "norm2": "norm1", "norm3": "norm2"}
 
 

@@ -40,7 +40,7 @@ PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\.(self_attention|self_attn|attention|attn|mha|sa|mixer)(\.w_msa)?(?=\.)", ".attn"),
     (
         r"\.(crossattention|cross_attention|cross_attn|encoder_attn|encoder_attention|"
-        r"encoder_decoder_attention|multihead_attn|src_attn|enc_attn)(?=\.)",
+        r"encoder_decoder_attention|enc_dec_attention|multihead_attn|src_attn|enc_attn)(?=\.)",
         ".cross.attn",
     ),
     (
