@@ -174,7 +174,7 @@ def _quantised_problems(module: nn.Module, options: MappingOptions) -> list[Prob
 
 
 def _notes_on(source: Checkpoint | LiveState) -> list[str]:
-    """What of a file stays behind; which keys of a state dict are no weights."""
+    """What of a file is not copied; which keys of a state dict are no weights."""
     if isinstance(source, Checkpoint):
         text = left_behind_text(source.contents.left_behind)
         return [text] if text else []

@@ -56,3 +56,18 @@ def test_an_unknown_type_is_an_error_with_a_hint(table):
         api.import_mapping("mixtrl")
     with pytest.raises(InputError, match="Nothing: is no architecture"):
         api.import_mapping("mixtral:Nothing")
+
+
+def test_a_torchvision_for_another_torch_is_named(monkeypatch):
+    from types import SimpleNamespace
+
+    from ckpt_tool.importing import transformers as importing
+
+    class Broken:
+        def __getattr__(self, name):
+            raise RuntimeError("Failed to import") from RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setitem(sys.modules, "transformers", Broken())
+    monkeypatch.setattr(importing, "_transformers", lambda module, name: SimpleNamespace(MODEL_MAPPING_NAMES={"vit": "ViTModel"}))
+    with pytest.raises(InputError, match=r"can't import ViTModel: operator torchvision::nms.*; install torch and torchvision of one release"):
+        importing.architecture_of("vit", "")

@@ -223,7 +223,7 @@ MALFORMED = [
     ("include: [../x.yaml]\n", "bad-include", "1:11", "`../x.yaml` leaves the folder of the rule file"),
     ("include: [none.yaml]\n", "bad-include", "1:11", "`none.yaml`: no such file"),
     ("include: [rules.yaml]\n", "include-cycle", "1:11", "`rules.yaml` includes itself"),
-    ("- a -> b\n", "no-rules", "1:1", "a rule file is a mapping with `rules:`"),
+    ("- a -> b\n", "no-rules", "1:1", "a rule file is a YAML mapping of sections, as `rules:`"),
 ]
 
 

@@ -135,7 +135,9 @@ def _read_text(
     source = Source(path, tuple(text.splitlines()))
     if not isinstance(root, MappingNode):
         where = root.where if root else source.at(0, 0)
-        draft.reading.add("no-rules", "a rule file is a mapping with `rules:`", where)
+        draft.reading.add(
+            "no-rules", "a rule file is a YAML mapping of sections, as `rules:`", where
+        )
         return
     if draft.where is None:
         draft.where = next(
