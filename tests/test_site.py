@@ -24,10 +24,10 @@ def test_the_page_of_commands_is_what_the_help_says(monkeypatch):
 
 def test_the_page_of_shipped_mappings_has_all_of_them(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs")
-    from mappings import text
+    from shipped_mappings import text
 
     page = (ROOT / "docs" / "mappings.md").read_text()
-    assert page == text(), "run: python docs/mappings.py"
+    assert page == text(), "run: python docs/shipped_mappings.py"
     assert page.count(".yaml` |") == len(list((ROOT / "mappings").glob("*.yaml")))
 
 

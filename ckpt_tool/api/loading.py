@@ -182,6 +182,6 @@ def _notes_on(source: Checkpoint | LiveState) -> list[str]:
     if not keys:
         return []
     count = "1 key" if len(keys) == 1 else f"{len(keys)} keys"
-    what = "is no tensor" if len(keys) == 1 else "are no tensors"
+    what = "is not a tensor" if len(keys) == 1 else "are not tensors"
     names = ", ".join(f"`{key}`" for key in keys[:3]) + (" …" if len(keys) > 3 else "")
     return [f"{count} of the source {what} of weights: {names}"]

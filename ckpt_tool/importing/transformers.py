@@ -84,7 +84,7 @@ def _build(model_type: str) -> Any:
         near = nearest(name, auto.CONFIG_MAPPING_NAMES)
         raise InputError(
             name,
-            "is no model type of the installed transformers",
+            "is not a model type of the installed transformers",
             f"did you mean {near}?" if near else None,
         )
     found = architecture_of(name, architecture)
@@ -117,7 +117,7 @@ def architecture_of(name: str, wanted: str) -> Any:
 
     tables = _transformers("transformers.models.auto.modeling_auto", name)
     if wanted and not hasattr(transformers, wanted):
-        raise InputError(wanted, "is no architecture of the installed transformers")
+        raise InputError(wanted, "is not an architecture of the installed transformers")
     chosen = wanted or next(_architectures(tables, name), None)
     if chosen is None:
         raise InputError(name, "transformers has no model of this type")

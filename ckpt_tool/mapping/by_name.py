@@ -227,7 +227,7 @@ def nothing_pairs(source: Catalog, target: Catalog) -> Problem:
     """
     rules, count = prefix_rules(source, target)
     notes = [_prefix_remedy(rules, count)] if rules else list(_first_keys(source, target))
-    message = "no key of the source is a key of the target with the same shape"
+    message = "no key has the same name and shape on both sides"
     return Problem("nothing-pairs", message, None, tuple(notes))
 
 

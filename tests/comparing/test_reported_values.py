@@ -208,7 +208,7 @@ def test_what_differs_beside_the_state_dict_is_in_every_form(tmp_path):
     assert "ema.*" in (tmp_path / "d.html").read_text()
 
 
-@pytest.mark.parametrize(("options", "message"), [(["--rtol", "1"], "add `--values`"), (["--values", "--atol", "-1"], "-1 is no tolerance"), (["--values", "--rtol", "nan"], "nan is no tolerance")])
+@pytest.mark.parametrize(("options", "message"), [(["--rtol", "1"], "add `--values`"), (["--values", "--atol", "-1"], "-1 is not a tolerance"), (["--values", "--rtol", "nan"], "nan is not a tolerance")])
 def test_tolerances_that_mean_nothing_are_refused(noisy, options, message):
     ran = ckpt("diff", "a.safetensors", "b.safetensors", *options, cwd=noisy)
     assert ran.status == 2

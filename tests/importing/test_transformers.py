@@ -52,9 +52,9 @@ def test_what_cannot_be_said_is_named(table):
 
 @pytest.mark.filterwarnings("ignore")
 def test_an_unknown_type_is_an_error_with_a_hint(table):
-    with pytest.raises(InputError, match="mixtrl: is no model type of the installed transformers; did you mean mixtral"):
+    with pytest.raises(InputError, match="mixtrl: is not a model type of the installed transformers; did you mean mixtral"):
         api.import_mapping("mixtrl")
-    with pytest.raises(InputError, match="Nothing: is no architecture"):
+    with pytest.raises(InputError, match="Nothing: is not an architecture"):
         api.import_mapping("mixtral:Nothing")
 
 

@@ -199,7 +199,7 @@ def test_a_page_replaces_an_older_page_and_nothing_else(story, tmp_path):
         (tmp_path / "page.html").write_text(mine)
         ran = ckpt("show", story / "resnet50.pth", "--html", "page.html", cwd=tmp_path)
         assert (ran.status, ran.out) == (2, "")
-        assert ran.err.splitlines()[0] == "error: page.html: exists, and is no report page as ckpt wrote it; give another name"
+        assert ran.err.splitlines()[0] == "error: page.html: exists, and is not a report page as ckpt wrote it; give another name"
         assert (tmp_path / "page.html").read_text() == mine
     ran = ckpt("show", story / "resnet50.pth", "--html", "page.pth", cwd=tmp_path)
     assert ran.status == 2

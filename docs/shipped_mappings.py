@@ -1,4 +1,4 @@
-"""Writes docs/mappings.md out of the `about:` lines of the shipped mappings: `python docs/mappings.py`."""
+"""Writes docs/mappings.md out of the `about:` lines of the shipped mappings: `python docs/shipped_mappings.py`."""
 
 import re
 from pathlib import Path
