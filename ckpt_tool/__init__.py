@@ -1,27 +1,18 @@
-"""Show, compare and map neural-network checkpoints: the library's door, and the map of its code.
+"""Show, compare and map neural-network checkpoints. One function for each command of `ckpt`.
 
-    library    one function for each command, named as the command: what scripts call
-    cli        what a user types: one file per command, no decisions
-    report     a value in; text or JSON out
-    api        opens files and calls the packages below, in order: what both doors call
-    tracing    two networks on one input → the first place where they diverge
-    integrations  callbacks for other libraries' training loops
-    training   load into a live module, freeze and thaw what arrived, parameter groups
-    importing  other libraries' tables of conversions as rule files
-    advising   what is left of both sides: what may be dropped and kept, and what may not
-    engine     runs a plan: byte ranges where nothing changes, torch where ops compute
-    align      two sides' names, shapes and values → pairs → the fewest rules
-    optimizers plan × an optimizer's state → where each slot comes from, through which ops
-    mapping    YAML → RuleSet; RuleSet × Catalog × Catalog → Plan, or every problem
-    comparing  Catalog × Catalog → Diff
-    examining  the values of a checkpoint → what is wrong with them
-    ops        what a rule may do to tensors: shapes, inverse, run
-    formats    containers as bytes: torch zip, legacy torch, safetensors, sharded index, key list
-    keys       the language of key names: parse, match, render; many keys → the fewest true patterns
-    torch_bridge, tensors, errors, wording, lazy
+    with ckpt_tool.open("run.pth") as checkpoint:             # what is in it? nothing is read yet
+        print(checkpoint)
+    print(ckpt_tool.diff("a.pth", model, values=True))        # what differs?
+    print(ckpt_tool.suggest("a.pth", model).text)             # which rules lead there?
+    ckpt_tool.map("a.pth", "b.pth", "out.safetensors", rules="rules.yaml")
+    report = ckpt_tool.load_into(model, "a.pth", rules=["module.** -> **"])
+    report.freeze(model)                                      # exactly what was loaded
 
-Each imports only what stands below it. Names are bound on first use, so that `import ckpt_tool`
-costs nothing.
+A side is a path or an address, an open checkpoint, a state dict or a module. Each function's
+docstring has its arguments, what it raises, and an example that runs. CONTRIBUTING.md has the map
+of the code.
+
+Names are bound on first use, so that `import ckpt_tool` costs nothing.
 """
 
 from typing import TYPE_CHECKING

@@ -65,11 +65,11 @@ class Tally:
     elements: int
 
     def __str__(self) -> str:
-        share = f" ({self._share()} % of its elements)" if self.fresh_elements else ""
+        share = f" ({self._share()} % of the target's elements)" if self.fresh_elements else ""
         count = self.mapped + self.fresh
-        of = f"{count:,} {'key' if count == 1 else 'keys'}"
-        keys = f"{self.fresh:,} of {of} of the target would stay fresh{share}"
-        return f"{self.mapped:,} mapped; {keys}; {self.left:,} of the source left over"
+        of = f"{count:,} target {'key' if count == 1 else 'keys'} to be mapped"
+        left = f"{self.left:,} source {'key' if self.left == 1 else 'keys'} left over"
+        return f"{self.mapped:,} mapped; {self.fresh:,} of {of} would stay fresh{share}; {left}"
 
     def _share(self) -> str:
         """Per cent of the target's elements that would stay fresh; never none where some would, nor

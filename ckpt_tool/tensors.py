@@ -20,8 +20,8 @@ class DType(Enum):
     The names of the first group are safetensors' own (its README and `tensor.rs`). The second group
     exists in torch alone.
 
-    One equals torch's type of the same kind, in `==` and in lists and tuples; in sets and dicts it
-    doesn't find it, since torch's has another hash.
+    Compares equal to the torch dtype of the same kind, but has another hash: don't mix both in sets
+    or as keys of dicts.
 
     >>> DType("BF16").itemsize, DType.BF16.is_floating, DType.I64.is_floating
     (2, True, False)

@@ -13,7 +13,7 @@ from ckpt_tool.cli.app import COMMANDS, app
 HEAD = """\
 # Commands
 
-`ckpt COMMAND --help` (or `-h`) prints the same. Exit status: 0 yes, 1 no, 2 no answer.
+`ckpt COMMAND --help` (or `-h`) prints the same. Exit status: 0 yes, 1 no, 2 could not be answered (an error, or not all could be compared).
 
 | you ask | command | 0 / 1 / 2 |
 |---|---|---|

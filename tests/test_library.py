@@ -304,7 +304,7 @@ def test_what_is_closed_is_not_read_unseen(files):
 def test_what_is_no_text_is_refused_by_name(files):
     for wrong in (3, b"x", torch.ones(2), {1: 2}, [3]):
         for name in ("rules", "drop", "keep"):
-            with pytest.raises(ckpt_tool.InputError, match=f"{name}: .* is no text, and no list of texts"):
+            with pytest.raises(ckpt_tool.InputError, match=f"{name}: .* is neither a string nor a list of strings"):
                 ckpt_tool.plan("source.pth", "target.pth", **{name: wrong})
     with pytest.raises(ckpt_tool.InputError, match="rules: are missing"):
         ckpt_tool.check([])

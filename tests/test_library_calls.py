@@ -33,12 +33,12 @@ def test_one_text_is_a_tuple_of_one():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"by": "magic"}, "`magic` is no way of mapping; it is one of name, position, auto"),
+        ({"by": "magic"}, "`magic` is not a way of mapping; it is one of name, position, auto"),
         ({"dtypes": "brain"}, "`brain` is neither `target`, `source`, nor a floating type"),
         ({"dtypes": "int8"}, "`int8` is neither `target`, `source`, nor a floating type"),
-        ({"expect": "7"}, "expect: '7' is no number"),
-        ({"expect": -1}, "expect: -1 is no number"),
-        ({"params": {"heads": 1.5}}, r"heads: 1\.5 is no number"),
+        ({"expect": "7"}, "expect: '7' is not a number"),
+        ({"expect": -1}, "expect: -1 is not a number"),
+        ({"params": {"heads": 1.5}}, r"heads: 1\.5 is not a number"),
         ({"min_confidence": 7}, "7 is not between 0 and 1"),
     ],
 )
@@ -75,7 +75,7 @@ def test_what_is_dropped_and_kept_goes_with_every_way(files, way):
 
 @pytest.mark.parametrize("size", [0, -3])
 def test_shards_have_a_size(files, size):
-    with pytest.raises(InputError, match=r"max_shard_size: -?\d is no size for a file"):
+    with pytest.raises(InputError, match=r"max_shard_size: -?\d is not a size for a file"):
         ckpt_tool.map(
             files / "source.pth", files / "target.pth", files / "out", rules=files / "rules.yaml", max_shard_size=size
         )

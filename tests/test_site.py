@@ -1,4 +1,4 @@
-"""The site is built without a warning, and its generated page is current."""
+"""The site is built without a warning, and its generated pages are current."""
 
 import re
 import subprocess
@@ -20,6 +20,15 @@ def test_the_page_of_commands_is_what_the_help_says(monkeypatch):
     if Version(version("typer")) < Version(pinned):
         pytest.skip(f"typer before {pinned} writes arguments in another way")
     assert (ROOT / "docs" / "commands.md").read_text() == text(), "run: python docs/commands.py"
+
+
+def test_the_page_of_shipped_mappings_has_all_of_them(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    from shipped_mappings import text
+
+    page = (ROOT / "docs" / "mappings.md").read_text()
+    assert page == text(), "run: python docs/shipped_mappings.py"
+    assert page.count(".yaml` |") == len(list((ROOT / "mappings").glob("*.yaml")))
 
 
 def test_the_site_builds_without_a_warning(tmp_path):

@@ -43,7 +43,7 @@ def files(tmp_path, monkeypatch, torchvision):
 
 SAID = (
     "120 loaded, 2 kept fresh, 2 dropped",
-    "60 parameters frozen, running statistics of 20 modules held",
+    "60 parameters frozen, 20 modules kept in eval mode",
     "epoch 3: 17 parameters train, 45 are frozen (15 thawed, 0 frozen now)",
     "62 states of the optimizer moved, 0 parameters without one, 0 states dropped",
 )

@@ -47,7 +47,7 @@ class Comparison:
         for name, number in (("--rtol", self.rtol), ("--atol", self.atol)):
             if number is not None and not 0 <= number < inf:
                 raise InputError(
-                    name, f"{number:g} is no tolerance", "give 0 or more, for example `1e-5`"
+                    name, f"{number:g} is not a tolerance", "give 0 or more, for example `1e-5`"
                 )
             if number is not None and not self.values:
                 raise InputError(

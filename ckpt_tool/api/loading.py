@@ -174,7 +174,7 @@ def _quantised_problems(module: nn.Module, options: MappingOptions) -> list[Prob
 
 
 def _notes_on(source: Checkpoint | LiveState) -> list[str]:
-    """What of a file stays behind; which keys of a state dict are no weights."""
+    """What of a file is not copied; which keys of a state dict are no weights."""
     if isinstance(source, Checkpoint):
         text = left_behind_text(source.contents.left_behind)
         return [text] if text else []
@@ -182,6 +182,6 @@ def _notes_on(source: Checkpoint | LiveState) -> list[str]:
     if not keys:
         return []
     count = "1 key" if len(keys) == 1 else f"{len(keys)} keys"
-    what = "is no tensor" if len(keys) == 1 else "are no tensors"
+    what = "is not a tensor" if len(keys) == 1 else "are not tensors"
     names = ", ".join(f"`{key}`" for key in keys[:3]) + (" …" if len(keys) > 3 else "")
     return [f"{count} of the source {what} of weights: {names}"]

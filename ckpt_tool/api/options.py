@@ -87,7 +87,7 @@ SHORT = {
 def _check_method(by: object) -> None:
     if by is not None and by not in get_args(Method):
         hint = f"it is one of {', '.join(get_args(Method))}"
-        raise InputError("by", f"`{by}` is no way of mapping", hint)
+        raise InputError("by", f"`{by}` is not a way of mapping", hint)
 
 
 def dtype_policy(given: object) -> DTypePolicy:
@@ -117,7 +117,7 @@ def dtype_policy(given: object) -> DTypePolicy:
 
 def _check_number(name: str, number: object) -> None:
     if number is not None and (type(number) is not int or number < 0):
-        raise InputError(name, f"{number!r} is no number of the kind 0, 1, 2, …")
+        raise InputError(name, f"{number!r} is not a number of the kind 0, 1, 2, …")
 
 
 def _texts(name: str, given: object) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ def _texts(name: str, given: object) -> tuple[str, ...]:
         return ()
     each = given if isinstance(given, list | tuple | set | frozenset) else (given,)
     if not all(isinstance(one, str | os.PathLike) for one in each):
-        raise InputError(name, f"{given!r:.60} is no text, and no list of texts")
+        raise InputError(name, f"{given!r:.60} is neither a string nor a list of strings")
     return tuple(os.fspath(one) for one in each)
 
 
@@ -163,7 +163,7 @@ def size_of(given: int | str | None) -> int | None:
     unit = UNITS.get(text[len(digits) :].strip().upper())
     if not digits.isdecimal() or len(digits) > 18 or unit is None or not int(digits):
         hint = "give 5GB, 500MB or 512MiB"
-        raise InputError("--max-shard-size", f"`{given}` is no size", hint)
+        raise InputError("--max-shard-size", f"`{given}` is not a size", hint)
     if digits == text.strip() and int(digits) < MIN_PLAIN_SIZE:
         fact = f"`{given}` is a size of {digits} bytes"
         raise InputError("--max-shard-size", fact, f"give a unit: {digits}GB, or {digits}B")

@@ -78,7 +78,7 @@ def write(
     if shard_bytes is not None and shard_bytes < 1:
         raise InputError(
             "max_shard_size",
-            f"{shard_bytes} is no size for a file",
+            f"{shard_bytes} is not a size for a file",
             "give bytes, for example 5_000_000_000",
         )
     alone = replace(job, team=None)
@@ -131,7 +131,7 @@ def _notes_on_form(
         fault = "the target is bare; --whole writes all, the optimizer too" if is_told else None
     elif not fault and not is_alike:
         ending = os.path.splitext(planned.source.path)[1]
-        fault = f"only an output named {ending or 'alike'} is like the source; --whole writes all"
+        fault = f"an output named {ending or 'alike'} would keep all; --whole keeps it here"
     return (f"the weights alone are written: {fault}",) if fault else ()
 
 
@@ -149,7 +149,7 @@ def _write(job: Job, path: str, shard_bytes: int | None, to: str | None) -> Writ
     from ckpt_tool.engine import write_checkpoint, write_dcp, write_sharded
 
     if to is not None and to not in FORMATS:
-        raise InputError("to", f"{to!r} is no format", f"say {', '.join(FORMATS)}")
+        raise InputError("to", f"{to!r} is not a format", f"say {', '.join(FORMATS)}")
     if to == "dcp":
         return write_dcp(job, path, shard_bytes)
     if shard_bytes is None:

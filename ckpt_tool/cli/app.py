@@ -80,7 +80,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Exit status: 0 the answer is yes, 1 the answer is no, 2 there is no answer.",
+    epilog="Exit status: 0 yes, 1 no, 2 no answer (an error, or not all could be compared).",
 )
 
 
@@ -104,7 +104,9 @@ def _everywhere(
     install: Annotated[
         Shell | None,
         typer.Option(
-            "--install-completion", metavar="[SHELL]", help="Write it where the shell reads it."
+            "--install-completion",
+            metavar="[SHELL]",
+            help="Install the completion script for this shell, or the one that is named.",
         ),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", hidden=True)] = False,

@@ -52,7 +52,7 @@ def check(
         typer.Argument(
             metavar="RULES",
             autocompletion=rule_files,
-            help="A rule file, from the working directory or the shipped mappings.",
+            help="A rule file, or the name of a shipped mapping.",
         ),
     ],
     source: Annotated[
@@ -80,7 +80,7 @@ def check(
         bool, typer.Option("--force", "-f", help="Replace the output if it exists.")
     ] = False,
     concise: Annotated[
-        bool, typer.Option("--concise", help="One line a problem, for editors.")
+        bool, typer.Option("--concise", help="Print one line per problem, for editors.")
     ] = False,
     github: Github = False,
     json: Json = False,
@@ -90,7 +90,10 @@ def check(
 ) -> None:
     """Check that rules are sound, alone or for two checkpoints.
 
-    Rules alone with their `tests:`; with key lists or checkpoints, everything else too.
+    Without checkpoints, the rules and their `tests:`; with them (key lists will do), also that
+    every key is accounted for.
+
+    Exit 0 when they are sound, 1 when there are problems, 2 when a file can't be read.
     """
     from ckpt_tool import api
 

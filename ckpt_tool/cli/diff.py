@@ -34,7 +34,7 @@ EXAMPLES = (
     "ckpt diff resnet50.pth detector.pth",
     "ckpt diff resnet50.pth detector.pth --renames",
     "ckpt diff resnet50.pth finetuned.pth --values --rtol 1e-3",
-    "ckpt diff resnet50.pth finetuned.pth --side-by-side --filter 'fc.*'",
+    "ckpt diff resnet50.pth finetuned.pth --values --side-by-side --filter 'fc.*'",
     "ckpt diff run.pth 'run.pth#model_ema' --format markdown",
 )
 
@@ -63,7 +63,7 @@ def diff(
         typer.Option(
             "--rtol",
             metavar="R",
-            help="With --values: |a-b| up to atol + R·|b| counts as the same.",
+            help="With --values: treat |a-b| <= atol + R·|b| as the same.",
         ),
     ] = None,
     atol: Annotated[
@@ -71,7 +71,7 @@ def diff(
         typer.Option(
             "--atol",
             metavar="A",
-            help="With --values: |a-b| up to A + rtol·|b| counts as the same.",
+            help="With --values: treat |a-b| <= A + rtol·|b| as the same.",
         ),
     ] = None,
     include: Annotated[
@@ -89,7 +89,7 @@ def diff(
     ] = None,
     side_by_side: Annotated[
         bool,
-        typer.Option("--side-by-side", help="Both sides in two columns, equal tensors too."),
+        typer.Option("--side-by-side", help="Show both sides in two columns, equal tensors too."),
     ] = False,
     format_: TableFormat = "table",
     html: Html = None,

@@ -36,7 +36,7 @@ TableFormat = Annotated[
         "--format",
         metavar="NAME",
         rich_help_panel=PRINTING,
-        help="Print a table as csv, tsv, markdown, html, latex, rst, grid …",
+        help="Print in another format: csv, tsv, markdown, html, latex, rst, grid …",
         autocompletion=_formats,
     ),
 ]

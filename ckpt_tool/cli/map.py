@@ -69,7 +69,7 @@ def map_(
             "-o",
             metavar="OUT",
             help=(
-                "What to write: .safetensors, or .pth .pt .bin .ckpt .pkl; a folder with "
+                "The output file (.safetensors, .pth .pt .bin .ckpt .pkl), or a folder with "
                 "--max-shard-size or --to dcp."
             ),
         ),
@@ -102,14 +102,15 @@ def map_(
     in_place: Annotated[
         bool,
         typer.Option(
-            "--in-place", help="Rename the tensors of SOURCE itself, at once at any size: no -o."
+            "--in-place",
+            help="Rename tensors inside SOURCE itself, without copying data. Takes no -o.",
         ),
     ] = False,
     whole: Annotated[
         bool,
         typer.Option(
             "--whole",
-            help="Write a training checkpoint as SOURCE is, everything beside the weights too.",
+            help="Keep everything in SOURCE (optimizer, epoch, …), not only the weights.",
         ),
     ] = False,
     only_weights: Annotated[
@@ -129,7 +130,7 @@ def map_(
         typer.Option(
             "--fresh-optimizer",
             metavar="PATTERN",
-            help="Parameters that begin without optimizer state. Repeatable.",
+            help="Parameters that start with no optimizer state. Repeatable.",
         ),
     ] = None,
     optimizer_order: Annotated[
@@ -137,7 +138,8 @@ def map_(
         typer.Option(
             "--optimizer-order",
             metavar="MODEL",
-            help="What has SOURCE's parameters in order: package.module:function, .pth, key list.",
+            help="What has the parameters of SOURCE's model in their order: "
+            "package.module:function, a .pth or a key list.",
         ),
     ] = None,
     force: Annotated[
@@ -156,7 +158,9 @@ def map_(
 ) -> None:
     """Map weights onto another model's keys and write the result.
 
-    The output is complete or absent.
+    If anything fails, no output is left behind.
+
+    Exit 0 when it is written, 1 when it is refused, 2 when a file can't be used.
     """
     # torch, where ops need it, takes large blocks in huge pages: their first touch would cost more
     # than most ops.

@@ -70,7 +70,10 @@ def mappings(
     params: Settings = None,
     library: Annotated[
         Library | None,
-        typer.Option("--from", help="Write rules out of this library's table, for model type A."),
+        typer.Option(
+            "--from",
+            help="Write a rule file from this library's own conversions, for model type A.",
+        ),
     ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of rule files, for editors.")
@@ -98,8 +101,10 @@ def mappings(
     Those that fit account for every key of both. One word alone, as in `ckpt mappings vit`,
     searches names and descriptions.
 
-    With --from, a rule file out of another library's table:
+    With --from, write a rule file from another library's own conversions, as in
     `ckpt mappings --from transformers mixtral`.
+
+    Exit 0 when there is one, 1 when there is none, 2 when a file can't be read.
     """
     from ckpt_tool import api
 

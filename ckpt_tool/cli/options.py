@@ -80,8 +80,8 @@ Target = Annotated[
         metavar="[TARGET]",
         autocompletion=state_dicts,
         help=(
-            "Whose keys, shapes and fresh values it takes: a checkpoint, or "
-            "`package.module:factory`, which builds the model, or is it."
+            "What gives the output its keys, shapes and own values: a checkpoint, or "
+            "`package.module:name`, a model or a function that returns one."
         ),
     ),
 ]
@@ -93,7 +93,7 @@ Rules = Annotated[
         metavar="FILE",
         autocompletion=rule_files,
         rich_help_panel=MAPPING,
-        help="A rule file, from the working directory or the shipped mappings. Repeatable.",
+        help="A rule file, or the name of a shipped mapping. Repeatable.",
     ),
 ]
 Inline = Annotated[
@@ -103,7 +103,7 @@ Inline = Annotated[
         "-e",
         metavar="RULE",
         rich_help_panel=MAPPING,
-        help="One rule, 'SOURCE -> TARGET'. Repeatable.",
+        help="One rule, 'SOURCE -> TARGET', instead of a file. Repeatable.",
     ),
 ]
 Drop = Annotated[
@@ -112,7 +112,7 @@ Drop = Annotated[
         "--drop",
         metavar="PATTERN",
         rich_help_panel=MAPPING,
-        help="Source keys to leave behind. Repeatable.",
+        help="Source keys that are not mapped, on purpose. Repeatable.",
     ),
 ]
 Keep = Annotated[
@@ -121,7 +121,7 @@ Keep = Annotated[
         "--keep",
         metavar="PATTERN",
         rich_help_panel=MAPPING,
-        help="Target keys that keep their fresh values. Repeatable.",
+        help="Target keys that keep the target's own values. Repeatable.",
     ),
 ]
 ByOption = Annotated[
@@ -148,8 +148,8 @@ Dtype = Annotated[
         metavar="WHICH",
         rich_help_panel=MAPPING,
         help=(
-            "If dtypes differ: `target` casts, `source` keeps them; BF16, F32 … cast all "
-            "floats. Default: a problem."
+            "What to do if dtypes differ: `target` casts, `source` keeps them; BF16, F32 … "
+            "casts all floats. Default: an error."
         ),
     ),
 ]
@@ -158,7 +158,7 @@ ForceOrder = Annotated[
     typer.Option(
         "--force-order",
         rich_help_panel=MAPPING,
-        help="Pair by position though the keys are sorted.",
+        help="Map by position even if the keys are sorted.",
     ),
 ]
 MinConfidence = Annotated[
@@ -176,7 +176,7 @@ ExpectOption = Annotated[
         "--expect",
         metavar="N",
         rich_help_panel=MAPPING,
-        help="Refuse unless exactly N target tensors are mapped; the rest of both sides may stay.",
+        help="Refuse unless exactly N target tensors are mapped; other keys are dropped or kept.",
     ),
 ]
 Partial = Annotated[
@@ -185,8 +185,7 @@ Partial = Annotated[
         "--partial",
         rich_help_panel=MAPPING,
         help=(
-            "Map what pairs and leave the rest: `rest: {source: drop, target: keep}` in a "
-            "rule file."
+            "Map what matches; drop and keep the rest without naming it (`rest:` in a rule file)."
         ),
     ),
 ]

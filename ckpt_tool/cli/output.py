@@ -166,7 +166,7 @@ def check_options(arguments: Sequence[str]) -> None:
     """
     for name in (argument.partition("=")[0] for argument in arguments if argument.startswith("--")):
         if name != safe(name):
-            raise InputError(name, "is no option")
+            raise InputError(name, "is not an option")
 
 
 def print_annotations(are_wanted: bool, error: CkptError) -> None:

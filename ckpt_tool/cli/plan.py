@@ -72,6 +72,8 @@ def plan(
     """Show what would become of every tensor; write nothing.
 
     Or list every reason why it can't be done.
+
+    Exit 0 when the plan is complete, 1 when there are problems, 2 when a file can't be read.
     """
     from ckpt_tool import api
     from ckpt_tool.report.parts.problems import refusal_text
@@ -101,7 +103,7 @@ def plan(
             from ckpt_tool.report.page.plan import plan_page, refused_page
 
             if planned.plan:
-                page = plan_page(planned.plan, names, closing_text(planned.plan, names.rest_stays))
+                page = plan_page(planned.plan, names, closing_text(planned.plan, names.unnamed))
             else:
                 page = refused_page(planned, names, onwards.command)
             write_page(html, page, quiet)
@@ -170,4 +172,4 @@ def _show(plan: "Plan", names: "PlanNames", name: str, style: "Style") -> None:
         return
     from ckpt_tool.report.tables.plan import plan_table
 
-    show_table(plan_table(plan, style), name, closing_text(plan, names.rest_stays))
+    show_table(plan_table(plan, style), name, closing_text(plan, names.unnamed))

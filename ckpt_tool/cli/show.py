@@ -55,7 +55,7 @@ def show(
         ),
     ],
     tree: Annotated[
-        bool, typer.Option("--tree", help="Show modules, each with its share of all bytes.")
+        bool, typer.Option("--tree", help="Show a tree of modules with their sizes.")
     ] = False,
     depth: Annotated[
         int | None,
@@ -77,7 +77,7 @@ def show(
     checksum: Annotated[
         bool,
         typer.Option(
-            "--checksum", help="Print the SHA-256 of each of its files, as sha256sum does."
+            "--checksum", help="Print the SHA-256 of each of its files, in sha256sum's format."
         ),
     ] = False,
     strict: Annotated[
@@ -90,8 +90,8 @@ def show(
         bool,
         typer.Option(
             "--health",
-            help="Read every value, and list all that is wrong (exit 1): NaN, zeros, damage, "
-            "what config.json contradicts.",
+            help="Read every value, and report NaN, zeros, damage and what contradicts config.json "
+            "(exit 1 if there is any).",
         ),
     ] = False,
     html: Html = None,
@@ -104,6 +104,8 @@ def show(
     """Show what a checkpoint contains.
 
     Its tensors, with dtypes, shapes and sizes, and what else is in the file.
+
+    Exit 0 when it is shown, 2 when it can't be read; --strict and --health also exit 1.
     """
     from ckpt_tool import api
     from ckpt_tool.formats import open_checkpoint

@@ -28,7 +28,7 @@ from ckpt_tool.report.parts.style import safe
 EXAMPLES = (
     "ckpt suggest resnet50.pth detector.pth",
     "ckpt suggest resnet50.pth detector.pth -o rules.yaml",
-    "ckpt suggest resnet50.pth detector.pth --hint 'bn1.bias -> layer0.1.bias'",
+    "ckpt suggest resnet50.pth detector.pth --min-confidence 0.95 --json",
 )
 
 
@@ -64,13 +64,13 @@ def suggest(
         typer.Option(
             "--hint",
             metavar="'KEY -> KEY'",
-            help="A pair that you know; it settles all blocks. Repeatable.",
+            help="A pair that you know; it settles all blocks like it. Repeatable.",
         ),
     ] = None,
     values: Annotated[
         bool,
         typer.Option(
-            "--values", help="Pair by equal values first: both sides hold the same tensors."
+            "--values", help="Pair by equal values first, if both sides hold the same weights."
         ),
     ] = False,
     min_confidence: MinConfidence = None,
@@ -84,7 +84,8 @@ def suggest(
 
     The fewest rules, each with its confidence; what is ambiguous is listed.
 
-    Exit 0 when nothing is ambiguous.
+    Exit 0 when rules are drafted and nothing is ambiguous or unsure, 1 when something is undecided
+    or nothing pairs, 2 when a file can't be read.
     """
     from ckpt_tool import api
     from ckpt_tool.report.parts.json_text import to_json

@@ -79,12 +79,14 @@ def trace(
         typer.Option(
             "--input",
             metavar="FILE",
-            help="A file with a tensor, or with several by the names of the networks' arguments.",
+            help="The input: a file with a tensor, or with several named as forward's arguments.",
         ),
     ] = None,
     inputs_b: Annotated[
         str | None,
-        typer.Option("--input-b", metavar="FILE", help="The second network's, if it is another."),
+        typer.Option(
+            "--input-b", metavar="FILE", help="The second network's input, if it is another."
+        ),
     ] = None,
     random_input: Annotated[
         str | None,
@@ -96,7 +98,7 @@ def trace(
         bool, typer.Option("--train", help="Run both in training mode, not in eval mode.")
     ] = False,
     seed: Annotated[
-        int, typer.Option("--seed", help="What random numbers begin from, in both networks.")
+        int, typer.Option("--seed", help="The random seed, the same for both networks.")
     ] = 0,
     html: Html = None,
     json: Json = False,
@@ -107,9 +109,10 @@ def trace(
 ) -> None:
     """Run two networks on one input and find where they diverge.
 
-    A is loaded into the network of --model; B, or without it A by the rules, into that of
-    --model-b.
-    The factories' code is run, nothing in a file is.
+    A is loaded into the network of --model, and B into that of --model-b; without B, A is mapped
+    into that by the rules. Your factories' code is run; nothing in a checkpoint is.
+
+    Exit 0 when they compute the same, 1 when they differ, 2 when that can't be compared.
     """
     from ckpt_tool.api.tracing.traces import trace_checkpoints
     from ckpt_tool.report.parts.problems import error_text

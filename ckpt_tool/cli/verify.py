@@ -61,9 +61,11 @@ def verify(
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """Prove that a written checkpoint is what the plan says.
+    """Check a written checkpoint against its rules, bit for bit.
 
-    Bit for bit; or name the tensors that are not, and where each first differs.
+    Compares every tensor with what the rules make of SOURCE, and lists those that differ.
+
+    Exit 0 when it is that, 1 when it differs, 2 when that can't be compared.
     """
     from ckpt_tool import api
     from ckpt_tool.report.parts.json_text import to_json

@@ -62,7 +62,7 @@ class Team:
             self._is_over = True
             text = str(lost).strip().split("\n")[0][:200]
             raise OutputError(
-                f"process {self.rank}", f"has lost another: {text}", "nothing was written"
+                f"process {self.rank}", f"another process stopped: {text}", "nothing was written"
             ) from lost
         faults = [(rank, fault) for rank, (_, fault) in enumerate(given) if fault]
         if faults:
@@ -112,7 +112,7 @@ class Team:
                 seen, since = done, time.monotonic()
             elif time.monotonic() - since > SILENCE:
                 self._is_over = True
-                fact = f"has heard nothing of another one for {SILENCE // 60} minutes"
+                fact = f"no sign of another process for {SILENCE // 60} minutes"
                 raise OutputError("process 0", fact, "nothing was written")
             time.sleep(MOMENT)
         self._watch()

@@ -167,8 +167,8 @@ class Checkpoint:
         return bool(self.contents.placements) or not self.catalog
 
     def definite(self) -> Checkpoint:
-        """The same, for whoever needs one state dict. Raises InputError where several are equally
-        likely, naming all of them.
+        """This checkpoint. Raises InputError if the file holds several plausible state dicts,
+        and names them.
         """
         rivals = self.contents.rivals
         if not rivals:
@@ -184,7 +184,7 @@ class Checkpoint:
 
     @property
     def asked(self) -> tuple[str, ...]:
-        """What unpickling the file would call or import, each once."""
+        """The names of what unpickling the file would call or import, sorted."""
         return tuple(
             sorted({extra.text for extra in self.extras if extra.kind in ("call", "import")})
         )

@@ -36,8 +36,8 @@ class SourceFile:
     """Whether reading costs next to nothing; else opening reads what it must, and no more."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raises InputError for what can't be opened or is no regular file; a pipe without a writer
-        doesn't block.
+        """Raises InputError for what can't be opened or is not a regular file; a pipe without a
+        writer doesn't block.
         """
         self.path = os.fspath(path)
         self._fd, status = _open(self.path)

@@ -110,10 +110,12 @@ def _read_line(line: str, path: str, place: str) -> tuple[TensorInfo, str | None
         )
     key, dtype, shape, *digest = fields
     if dtype not in _TYPES:
-        raise FormatError(path, f"`{dtype[:40]}` is no dtype", f"one of {' '.join(_TYPES)}", place)
+        raise FormatError(
+            path, f"`{dtype[:40]}` is not a dtype", f"one of {' '.join(_TYPES)}", place
+        )
     if digest and not _DIGEST.fullmatch(digest[0]):
         raise FormatError(
-            path, f"`{digest[0][:80]}` is no digest", "`ckpt show --digests` writes those", place
+            path, f"`{digest[0][:80]}` is not a digest", "`ckpt show --digests` writes those", place
         )
     return TensorInfo(
         _unquoted(key, path, place), _TYPES[dtype], _shape(shape, path, place)
@@ -137,5 +139,5 @@ def _shape(text: str, path: str, place: str) -> Shape:
         return ()
     sizes = text.split("x")
     if len(sizes) > DIMENSIONS or not all(_SIZE.fullmatch(size) for size in sizes):
-        raise FormatError(path, f"`{text[:40]}` is no shape", "like 64x3x7x7, or scalar", place)
+        raise FormatError(path, f"`{text[:40]}` is not a shape", "like 64x3x7x7, or scalar", place)
     return tuple(map(int, sizes))

@@ -57,7 +57,9 @@ def _parse_strictly(text: str, raw: bytes) -> object:
 
 def _syntax_fault(text: str, error: json.JSONDecodeError) -> JsonFault:
     if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
-        return JsonFault(f"is no whole JSON: it ends in the middle, after {len(text)} characters")
+        return JsonFault(
+            f"is not complete JSON: it ends in the middle, after {len(text)} characters"
+        )
     return JsonFault(f"is no JSON: {error.msg.lower()} at character {error.pos}")
 
 
@@ -108,12 +110,12 @@ def _integer(digits: str) -> int:
     if len(digits) > JSON_INTEGER_DIGITS:
         raise JsonFault(f"has a number of {len(digits)} digits")
     if digits == "-0":
-        raise JsonFault("has -0, which is no integer to some readers")
+        raise JsonFault("has -0, which is not an integer to some readers")
     return int(digits)
 
 
 def _no_number(name: str) -> NoReturn:
-    raise JsonFault(f"has {name}, which is no number in JSON")
+    raise JsonFault(f"has {name}, which is not a number in JSON")
 
 
 def _check_surrogates(value: object) -> None:

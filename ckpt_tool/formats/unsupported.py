@@ -226,7 +226,7 @@ def unknown_format(file: SourceFile, head: bytes) -> FormatError:
             "convert it with tensorflow and numpy.savez",
         )
     return FormatError(
-        file.path, "is of no format that is known here", "its first bytes are " + head[:8].hex(" ")
+        file.path, "has an unknown format", "its first bytes are " + head[:8].hex(" ")
     )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt_tool.align import Pair, draft_rules
 from ckpt_tool.errors import InputError, RuleError
+from ckpt_tool.formats.remote.named_weights import ONE_RELEASE, is_of_another_torch
 from ckpt_tool.importing.operations import NotExpressible, express_operations
 from ckpt_tool.keys import fold, nearest
 from ckpt_tool.mapping import compile_plan, read_rule_text
@@ -83,7 +84,7 @@ def _build(model_type: str) -> Any:
         near = nearest(name, auto.CONFIG_MAPPING_NAMES)
         raise InputError(
             name,
-            "is no model type of the installed transformers",
+            "is not a model type of the installed transformers",
             f"did you mean {near}?" if near else None,
         )
     found = architecture_of(name, architecture)
@@ -116,15 +117,16 @@ def architecture_of(name: str, wanted: str) -> Any:
 
     tables = _transformers("transformers.models.auto.modeling_auto", name)
     if wanted and not hasattr(transformers, wanted):
-        raise InputError(wanted, "is no architecture of the installed transformers")
+        raise InputError(wanted, "is not an architecture of the installed transformers")
     chosen = wanted or next(_architectures(tables, name), None)
     if chosen is None:
         raise InputError(name, "transformers has no model of this type")
     try:
         return getattr(transformers, chosen)
     except Exception as error:
-        fact = f"transformers can't import {chosen}: {error.__cause__ or error}"
-        raise InputError(name, fact) from None
+        cause = error.__cause__ or error
+        hint = ONE_RELEASE if is_of_another_torch(cause) else None
+        raise InputError(name, f"transformers can't import {chosen}: {cause}", hint) from None
 
 
 def _architectures(tables: Any, name: str) -> Iterator[str]:

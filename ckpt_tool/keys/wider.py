@@ -11,7 +11,7 @@ from ckpt_tool.keys.pattern import PatternError
 from ckpt_tool.wording import plural
 
 ONE_PART = "`*` stands for one part of a name"
-BELOW = "a name alone is no key, and `.**` stands for all that is below it"
+BELOW = "a name alone is not a key, and `.**` stands for all that is below it"
 
 
 def wider_note(pattern: str, keys: Collection[str]) -> str | None:
@@ -20,7 +20,7 @@ def wider_note(pattern: str, keys: Collection[str]) -> str | None:
     >>> wider_note("encoder.*", ["encoder.0.weight", "encoder.0.bias", "head.bias"])
     '`encoder.**` matches 2 keys: `*` stands for one part of a name'
     >>> wider_note("head", ["encoder.0.weight", "head.bias"])
-    '`head.**` matches 1 key: a name alone is no key, and `.**` stands for all that is below it'
+    '`head.**` matches 1 key: a name alone is not a key, and `.**` stands for all that is below it'
     """
     found = _matching(pattern, keys)
     if found is None:

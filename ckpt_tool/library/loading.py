@@ -95,21 +95,32 @@ def load_into(
     options: MappingOptions | None = None,
 ) -> LoadReport:
     """Loads a checkpoint, a state dict or another module into a live model, and reports what was
-    loaded, kept fresh and dropped.
+    loaded, kept fresh (with its initial values) and dropped.
 
-    `rules` names rule files, or is rules of the form `SOURCE -> TARGET`; `by` pairs by name (the
-    default), position or alignment (auto). `drop` and `keep` are patterns of the source's keys to
-    leave behind and of the model's keys that stay fresh; every other key is loaded, or there is an
-    error, unless `partial` says that the rest may stay, or `expect` how many keys are loaded,
-    exactly. By name, heads for another number of classes stay fresh by themselves, if nothing else
-    is left. `dtypes`, `params` and what else there is are those of `MappingOptions`, which can be
-    given as a whole, as `options`. `health` reads the source's values first, as `ckpt_tool.health`
-    does, and raises FormatError where something is wrong with them. With `assign`, tensors that
-    nothing changes are mapped from the file and read when they are used; the file must then stay as
-    it is. `loader` reads in our place: called with the keys that are needed, it gives pairs of key
-    and tensor, in any order and on any device (a library that reads straight into an accelerator,
-    say). The model may be wrapped in
-    DataParallel, DistributedDataParallel or torch.compile; its inner module's keys count.
+    Every key is loaded, or named as kept or dropped; else there is an error. By name, a head for
+    another number of classes stays fresh by itself, if nothing else is left. The model may be
+    wrapped in DataParallel, DistributedDataParallel or torch.compile; its inner module's keys
+    count.
+
+    Args:
+        model: The module that is filled.
+        source: A path or an address, an open checkpoint, a state dict or another module.
+        rules: Rule files or names of shipped mappings, or rules of the form `SOURCE -> TARGET`.
+        by: Without rules, how keys are paired: by "name" (the default), "position" or "auto".
+        drop: Patterns of source keys that are not used.
+        keep: Patterns of the model's keys that keep their values.
+        partial: Whether other keys may be dropped and kept without being named.
+        expect: How many keys are loaded, exactly; the others may be dropped and kept.
+        dtypes: What to do where dtypes differ; "target" casts to the model's. An error by default.
+        params: Numbers of the rules' parameters.
+        min_confidence: The confidence that `by="auto"` needs for a pair.
+        health: Whether to read the source's values first, as `ckpt_tool.health` does, and to raise
+            FormatError where something is wrong with them.
+        assign: Whether to map tensors that nothing changes from the file, and to read them when
+            they are used. The file must then stay as it is.
+        loader: What reads instead: called with the keys that are needed, it yields pairs of key and
+            tensor, in any order and on any device (straight into an accelerator, for example).
+        options: All of `MappingOptions` as one value.
 
     Raises RuleError with every problem before anything is loaded; its `next` are keyword arguments
     with which the call succeeds, if some are known. Raises InputError for a source or a model that

@@ -89,7 +89,7 @@ class PlanReport(Plan):
     def _repr_html_(self) -> str:
         from ckpt_tool.report.notebook.reprs import plan_html
 
-        return plan_html(self, self.names.rest_stays)
+        return plan_html(self, self.names.unnamed)
 
     def __repr__(self) -> str:
         return f"PlanReport({', '.join(f'{count} {kind}' for kind, count in self.counts.items())})"

@@ -180,7 +180,7 @@ def _prefix_notes(
 def _prefix_note(side: str, text: str, owner: str, keys: Sequence[str]) -> str:
     count = sum(key.startswith(text) for key in keys)
     which = "every key" if count == len(keys) else f"{count:,} of {len(keys):,} keys"
-    begins = "begins" if count == len(keys) else "begin"
+    begins = "begins" if count in (1, len(keys)) else "begin"
     return f"{which} of the {side} {begins} with `{text}`{owner}; paired without it"
 
 
@@ -227,7 +227,7 @@ def nothing_pairs(source: Catalog, target: Catalog) -> Problem:
     """
     rules, count = prefix_rules(source, target)
     notes = [_prefix_remedy(rules, count)] if rules else list(_first_keys(source, target))
-    message = "no key of the source is a key of the target with the same shape"
+    message = "no key has the same name and shape on both sides"
     return Problem("nothing-pairs", message, None, tuple(notes))
 
 

@@ -36,7 +36,7 @@ def parse_formula(text: str) -> Formula:
         found = _TOKEN.match(text, position)
         if not found or len(tokens) >= _MAX_TOKENS:
             raise FormulaError(
-                f"`{text}` is no formula: names, whole numbers, + - * / and brackets"
+                f"`{text}` is not a formula: names, whole numbers, + - * / and brackets"
             )
         tokens.append(found[0].strip())
         position = found.end()
@@ -72,7 +72,7 @@ class _Reader:
 
     def _unreadable(self) -> FormulaError:
         return FormulaError(
-            f"`{self._formula.text}` is no formula: names, whole numbers, + - * / and brackets"
+            f"`{self._formula.text}` is not a formula: names, whole numbers, + - * / and brackets"
         )
 
     def _sum(self) -> int:

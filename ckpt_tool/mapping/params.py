@@ -203,7 +203,7 @@ def _not_measured(param: Param, catalog: Mapping[str, TensorInfo]) -> Iterator[s
     side = "target" if param.of_target else "source"
     if param.dimension:
         key, axis = param.dimension
-        has = f"has no dimension {axis}" if key in catalog else f"is no key of the {side}"
+        has = f"has no dimension {axis}" if key in catalog else f"is not a key of the {side}"
         yield f"`{key}` {has}"
     if param.count:
         yield f"`{param.count.pattern}` matches no key of the {side}"

@@ -83,7 +83,7 @@ def dtype_named(value: object, op: str) -> DType:
         found = next((dtype for dtype in DType if dtype.value == value.upper()), None)
         if found:
             return found
-    raise OpError(f"`{op}`: {value!r} is no dtype; write BF16 or bfloat16, for example")
+    raise OpError(f"`{op}`: {value!r} is not a dtype; write BF16 or bfloat16, for example")
 
 
 def losses(given: DType, wanted: DType) -> str | None:

@@ -205,12 +205,12 @@ def _op_with_fields(argument: Mapping[object, object]) -> Op:
 def _class(name: str) -> type[Op]:
     if name in FITS:
         raise OpError(
-            f"`{name}` is no op but a fit, which goes under `fit:`, "
+            f"`{name}` is not an op but a fit, which goes under `fit:`, "
             f'as in `fit: [{{"PATTERN OF THE TARGET": {name}}}]`'
         )
     if name not in OPS:
         meant = "".join(f"did you mean `{near}`? " for near in get_close_matches(name[:99], OPS, 1))
-        raise OpError(f"`{name}` is no op; {meant}there are {', '.join(OPS)}")
+        raise OpError(f"`{name}` is not an op; {meant}there are {', '.join(OPS)}")
     return OPS[name]
 
 

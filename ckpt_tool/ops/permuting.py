@@ -115,7 +115,7 @@ class Rearrange(Op):
         lengths = tuple(_length(axis, value) for axis, value in given.items())
         for length in lengths:
             if length.axis not in axes:
-                raise OpError(f"`{length.axis}` is no axis of `{pattern}`")
+                raise OpError(f"`{length.axis}` is not an axis of `{pattern}`")
         return cls(pattern, lengths)
 
     def argument(self) -> object:

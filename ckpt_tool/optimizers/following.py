@@ -61,7 +61,7 @@ def _parameters(step: Step, sides: Sides) -> list[SavedParameter]:
     for key in step.inputs:
         parameter = sides.own.get(key)
         if parameter is None:
-            raise NotFollowed(f"`{key}` is no parameter of the optimizer")
+            raise NotFollowed(f"`{key}` is not a parameter of the optimizer")
         found.append(parameter)
     return found
 
@@ -203,7 +203,7 @@ class _Step:
         """No tensor where one could be, as None before the first step."""
         slots = self._slots(name)
         if any(slot.form is not None or slot.value is not None for slot in slots):
-            raise NotFollowed(f"`{name}` is no tensor of plain elements")
+            raise NotFollowed(f"`{name}` is not a tensor of plain elements")
         outputs = tuple(range(len(self.step.outputs)))
         return SlotMove(suffix_of(slots[0]), (slots[0].path,), (), outputs)
 

@@ -203,7 +203,7 @@ KINDS = (
             "row_var": Slot(Role.ROWS),
             "col_var": Slot(Role.COLUMNS),
         },
-        whole="Adafactor scales a parameter's update by the size of the whole of it",
+        whole="Adafactor scales the update by the RMS of the whole parameter",
     ),
     _kind(
         "Adafactor",
@@ -217,7 +217,7 @@ KINDS = (
             "RMS": Slot(Role.SHARED),
         },
         may_have="eps beta1 relative_step warmup_init",
-        whole="Adafactor scales a parameter's update by the size of the whole of it",
+        whole="Adafactor scales the update by the RMS of the whole parameter",
         classes="transformers.Adafactor",
     ),
     _kind(
@@ -269,7 +269,7 @@ def recognise(
         return max(fitting, key=lambda kind: (len(kind.needs), len(held) / len(kind.slots)))
     if near:
         stray = min(names - near[0].may_have)
-        return UnknownKind(f"`{stray}` is no hyper-parameter of {near[0].name}")
+        return UnknownKind(f"`{stray}` is not a hyper-parameter of {near[0].name}")
     listed = ", ".join(f"`{slot}`" for slot in sorted(held)) or "no slots"
     return UnknownKind(f"no known optimizer has {listed} with these hyper-parameters")
 

@@ -68,7 +68,7 @@ def _by_names(names: Sequence[str], catalog: Catalog, label: str) -> tuple[str, 
     unknown = [name for name, key in zip(names, found, strict=True) if key is None]
     keys = [key for key in found if key is not None]
     if unknown:
-        fact = f"has `{unknown[0]}`, which is no key of the model"
+        fact = f"has `{unknown[0]}`, which is not a key of the model"
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         raise InputError(label, fact + more, "give the optimizer of the model that is mapped")
     if len(set(keys)) < len(keys):
@@ -135,7 +135,7 @@ def _check_names_are_own(
 
 def _by_order(saved: SavedOptimizer, catalog: Catalog, kind: Kind | UnknownKind) -> tuple[str, ...]:
     if unknown := [key for key in saved.order if key not in catalog]:
-        raise InputError(saved.label, f"`{unknown[0]}` of `names` is no key of the source")
+        raise InputError(saved.label, f"`{unknown[0]}` of `names` is not a key of the source")
     given = [catalog[key] for key in saved.order] or catalog.values()
     candidates = [info for info in given if may_be_trained(info)]
     shapes = [shape_of(parameter, kind) for parameter in saved.parameters]
@@ -236,7 +236,7 @@ def _by_shapes_alone(
     return tuple(by_shape[shape] for shape in shapes if shape is not None)
 
 
-PARAMETERS_ALONE = "leave out of `names` what is no parameter (a buffer), and list all that are"
+PARAMETERS_ALONE = "leave out of `names` what is not a parameter (a buffer), and list all that are"
 HINT = (
     "give `names`, the source's keys in the order of its model or group by group, or an optimizer "
     "that was made of `model.named_parameters()`"

@@ -102,7 +102,7 @@ def read_optimizer(state_dict: object, form_of: FormOf, label: str) -> SavedOpti
         raise _no_optimizer(label, f"has neither `{STATE}` nor `{GROUPS}`")
     state, groups = state_dict.get(STATE), state_dict.get(GROUPS)
     if not isinstance(state, Mapping) or not isinstance(groups, list | tuple):
-        raise _no_optimizer(label, f"its `{STATE}` is no dict, or its `{GROUPS}` no list")
+        raise _no_optimizer(label, f"its `{STATE}` is not a dict, or its `{GROUPS}` no list")
     listed = [param for group in groups for param in _params(group, label)]
     _check_listed(listed, state, label)
     form: Form = "names" if listed and all(isinstance(each, str) for each in listed) else "ids"
@@ -117,7 +117,7 @@ def read_optimizer(state_dict: object, form_of: FormOf, label: str) -> SavedOpti
 
 def _no_optimizer(label: str, fact: str) -> FormatError:
     hint = "give what `optimizer.state_dict()` returns, of one optimizer"
-    return FormatError(label, f"is no optimizer's state: {fact}", hint)
+    return FormatError(label, f"is not an optimizer's state: {fact}", hint)
 
 
 def _params(group: object, label: str) -> Sequence[object]:

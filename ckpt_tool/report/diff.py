@@ -79,8 +79,8 @@ def beside_sections(diff: Diff, names: tuple[str, str], style: Style) -> list[st
         return []
     odd = _uncompared(diff.beside, names, style)
     return [
-        *_sections(diff.beside, names, style, "beside the state dict, "),
-        *([f"beside the state dict, {odd}"] if odd else []),
+        *_sections(diff.beside, names, style, "outside the state dict, "),
+        *([f"outside the state dict, {odd}"] if odd else []),
     ]
 
 
@@ -265,7 +265,7 @@ def closing_text(diff: Diff) -> str:
         "same": counts["same"],
         "renamed": counts["renamed"],
         "within the tolerance": within,
-        "differ": differ,
+        _differ(differ): differ,
         "removed": counts["only_a"],
         "added": counts["only_b"],
     }
@@ -278,7 +278,7 @@ def closing_text(diff: Diff) -> str:
     if other:
         text = text.replace(" renamed", f" renamed ({other:,} with other values)")
     if diff.beside is not None:
-        text += f"; {_counts_beside(diff.beside)} beside the state dict"
+        text += f"; {_counts_beside(diff.beside)} outside the state dict"
     if (diff.changes or (diff.beside and diff.beside.changes)) and not diff.differs:
         return text
     text = text if diff.differs or not diff.is_whole else f"{text}: {_verdict(diff)}"
@@ -289,10 +289,15 @@ def closing_text(diff: Diff) -> str:
 def _counts_beside(beside: Diff) -> str:
     within = sum(entry.is_within for entry in beside.changes)
     odd, same = len(beside.uncompared), beside.counts["same"]
-    counted = {"differ": len(beside.changes) - within, "within the tolerance": within}
+    apart = len(beside.changes) - within
+    counted = {_differ(apart): apart, "within the tolerance": within}
     texts = [f"{count:,} {word}" for word, count in counted.items() if count]
     texts = texts or ([f"{same:,} the same"] if same or not odd else [])
     return ", ".join([*texts, *([f"{odd:,} not compared"] if odd else [])])
+
+
+def _differ(count: int) -> str:
+    return "differs" if count == 1 else "differ"
 
 
 def _verdict(diff: Diff) -> str:

@@ -11,7 +11,7 @@ from ckpt_tool.report.parts.left_behind import left_behind_json, left_behind_not
 from ckpt_tool.report.parts.style import pattern_shown, plural, safe, size_text
 
 MAX_NAMES = 6
-_OF_TARGET = " of the target"
+_OF_TARGET = " from the target"
 _WITHOUT_TIES = {"safetensors": "safetensors", "dcp": "a distributed checkpoint"}
 """The formats that store each key by itself, as notes call them."""
 

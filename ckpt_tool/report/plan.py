@@ -25,14 +25,14 @@ REST = "not all that is kept or dropped was named"
 @frozen
 class PlanNames:
     """What the two sides and the rules are called; `rules` is empty for other ways of mapping.
-    `rest_stays` where what nobody names is kept and dropped, too.
+    `unnamed` says of which counts nobody had to name each key: "kept", "dropped".
     """
 
     source: str
     target: str | None
     rules: tuple[str, ...] = ()
     by: str = "rules"
-    rest_stays: bool = False
+    unnamed: tuple[str, ...] = ()
 
 
 def plan_text(plan: Plan, names: PlanNames, style: Style = PLAIN) -> str:
@@ -45,15 +45,13 @@ def plan_text(plan: Plan, names: PlanNames, style: Style = PLAIN) -> str:
         "\n".join(_rest(plan, style)),
     ]
     blocks.append("\n".join(f"note: {safe(note)}" for note in plan.notes))
-    return "\n\n".join(
-        [block for block in blocks if block] + [closing_text(plan, names.rest_stays)]
-    )
+    return "\n\n".join([block for block in blocks if block] + [closing_text(plan, names.unnamed)])
 
 
-def closing_text(plan: Plan, rest_stays: bool = False) -> str:
+def closing_text(plan: Plan, unnamed: Sequence[str] = ()) -> str:
     """How many keys are mapped, kept and dropped; and that nobody had to name these, where so."""
     counts = plan.counts
-    is_named = not (rest_stays and (counts["kept"] or counts["dropped"]))
+    is_named = not any(counts[which] for which in unnamed)
     return (
         f"{counts['mapped']:,} mapped, {counts['kept']:,} kept, {counts['dropped']:,} dropped; "
         f"{'every key of both sides is accounted for' if is_named else REST}"
@@ -239,8 +237,13 @@ def plan_names(
     by: str | None = None,
     rest_stays: bool = False,
 ) -> PlanNames:
-    """What the sides and the rules of a plan are called."""
-    return PlanNames(source, target, rules.files if rules else (), by or "name", rest_stays)
+    """What the sides and the rules of a plan are called. `rest_stays` where what nobody names is
+    kept and dropped, whatever the rules' own `rest:` says.
+    """
+    is_kept = rest_stays or (rules is not None and rules.rest_target == "keep")
+    is_dropped = rest_stays or (rules is not None and rules.rest_source == "drop")
+    unnamed = (*(["kept"] if is_kept else []), *(["dropped"] if is_dropped else []))
+    return PlanNames(source, target, rules.files if rules else (), by or "name", unnamed)
 
 
 def unknown_key(

@@ -32,7 +32,7 @@ def _conclusion(found: Sequence[Scan]) -> str:
     read = len(found) - unread
     parts = [f"{plural(read, 'file')} scanned"]
     if read:
-        parts += [f"{calling} would call or import something" if calling else "nothing is called"]
+        parts += [f"{calling} would call or import something" if calling else "no calls or imports"]
     parts += [f"{unread} can't be read"] if unread else []
     return ", ".join(parts)
 

@@ -30,7 +30,7 @@ def trace_text(trace: Trace, style: Style = PLAIN) -> str:
     """
     blocks = []
     if rows := _shown(trace, style):
-        heads = ["module", "of the second", "inputs", "outputs"]
+        heads = ["module", "counterpart", "inputs", "outputs"]
         table = [heads, *([*_cells(row, trace, style)] for row in rows)]
         blocks.append("\n".join(columns(table, "llrr", style)))
     if trace.place is not None:
@@ -85,7 +85,7 @@ def _place_lines(place: Place, style: Style) -> Iterator[str]:
         yield f"`{name}` gives other outputs for the same inputs"
     elif place.kind == "code":
         at = f": `{safe(place.at[1])}` in it gets other inputs" if place.at else ""
-        yield f"the code of `{name}`, around the modules compared in it, makes the difference{at}"
+        yield f"the code inside `{name}`, between its submodules, causes the difference{at}"
     else:
         yield f"no module diverges from its counterpart; `{name}` adds most to the difference"
     yield f"  inputs   {distance_text(place.inputs)}"
@@ -107,7 +107,8 @@ def distance_text(apart: Distance | None) -> str:
     if not apart.largest:
         return "equal"
     index = ", ".join(map(str, apart.index))
-    return f"relative difference {apart.relative:.2e}, the largest {apart.largest:.3g} at [{index}]"
+    largest = f"largest difference {apart.largest:.3g} at [{index}]"
+    return f"relative difference {apart.relative:.2e}, {largest}"
 
 
 def _tensor(each: Concerned) -> str:

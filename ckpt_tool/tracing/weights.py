@@ -75,8 +75,8 @@ def wrong_weights(
         for key, value in zip(step.outputs, made, strict=True):
             apart = distance_of([value.to(target[key].dtype)], [target[key]])
             if apart is None or apart.relative > 0:
-                far = "of another shape" if apart is None else f"{apart.relative:.2g} away"
-                yield f"`{key}` is not what the plan makes of `{step.inputs[0]}`: it is {far}"
+                by = f"relative difference {apart.relative:.2g}" if apart else "another shape"
+                yield f"`{key}` is not what the plan makes of `{step.inputs[0]}`: {by}"
 
 
 def unread_weights(

@@ -150,9 +150,7 @@ def _check_rates(
     name: str, groups: Mapping[str, Sequence[nn.Parameter]], loaded_lr: float | None
 ) -> None:
     if not any(groups.values()):
-        raise InputError(
-            name, "has no trainable parameter", "freeze less, or there is nothing to train"
-        )
+        raise InputError(name, "has no trainable parameters", "unfreeze some")
     if loaded_lr is not None and not groups["loaded"]:
         fact = f"`loaded_lr={loaded_lr:g}` has no parameter: no loaded parameter is trainable"
         raise InputError(name, fact, "leave it out, or freeze less")

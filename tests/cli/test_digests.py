@@ -55,4 +55,4 @@ def test_what_is_missing_or_broken_is_said(folder):
     assert (ran.status, ran.err) == (2, "error: plain.keys: is a key list without digests: it has no values\n")
     (folder / "bad.keys").write_text("a\tF32\t2\tblake3:xyz\n")
     ran = ckpt("show", "bad.keys", cwd=folder)
-    assert (ran.status, ran.err) == (2, "error: bad.keys: line 1: `blake3:xyz` is no digest; `ckpt show --digests` writes those\n")
+    assert (ran.status, ran.err) == (2, "error: bad.keys: line 1: `blake3:xyz` is not a digest; `ckpt show --digests` writes those\n")

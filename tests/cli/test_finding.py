@@ -41,13 +41,13 @@ def test_unwrap_in_rules_picks_the_first_state_dict_that_is_there(folder):
 
 def test_what_is_outside_of_the_state_dict_is_said_to_stay_behind(folder):
     ran = ckpt("map", "run.pth", "target.pth", "-r", "rules.yaml", "-o", "a.pth", cwd=folder)
-    assert "note: stays behind: model_ema (averaged weights, 2 tensors, 20 B), values: epoch" in ran.out
+    assert "note: not copied: model_ema (averaged weights, 2 tensors, 20 B), epoch" in ran.out
 
 
 def test_so_is_what_the_target_has_outside_of_it(folder):
     torch.save({**torch.load(folder / "target.pth"), "_extra_state": {"steps": 3}}, folder / "target.pth")
     ran = ckpt("map", "run.pth", "target.pth", "-r", "rules.yaml", "-o", "a.pth", cwd=folder)
-    assert "note: stays behind of the target: values: _extra_state" in ran.out
+    assert "note: not copied from the target: _extra_state" in ran.out
 
 
 def test_a_parameter_comes_from_the_command_line_or_the_config_beside_the_source(tmp_path):
@@ -115,3 +115,18 @@ def test_the_last_line_says_that_not_every_key_was_named(tmp_path, words):
     )  # fmt: skip
     ran = ckpt("plan", "a.pth", "a.pth", "-e", "** -> **", *(["--partial"] if words == ["--partial"] else ["--expect", "2"]), cwd=tmp_path)
     assert ran.out.splitlines()[-1] == "2 mapped, 0 kept, 0 dropped; every key of both sides is accounted for"
+
+
+@pytest.mark.parametrize(
+    ("rest", "last"),
+    [
+        ("{source: drop, target: keep}", "1 mapped, 1 kept, 1 dropped; not all that is kept or dropped was named"),
+        ("{target: keep}\ndrop: [b]", "1 mapped, 1 kept, 1 dropped; not all that is kept or dropped was named"),
+        ("{target: keep}\noptional: [b -> b]", "2 mapped, 0 kept, 0 dropped; every key of both sides is accounted for"),
+    ],
+)
+def test_the_last_line_says_that_rest_named_what_nobody_else_did(tmp_path, rest, last):
+    torch.save({"a": torch.ones(2), "b": torch.ones(2)}, tmp_path / "a.pth")
+    (tmp_path / "r.yaml").write_text(f"rules: [a -> a]\nrest: {rest}\n")
+    ran = ckpt("plan", "a.pth", "a.pth", "-r", "r.yaml", cwd=tmp_path)
+    assert (ran.status, ran.out.splitlines()[-1]) == (0, last)

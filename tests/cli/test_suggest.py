@@ -372,7 +372,7 @@ def test_what_has_another_shape_is_counted_alike_in_every_line(tmp_path):
 def test_a_share_is_never_all_where_something_is_mapped(tmp_path):
     torch.save({"w": torch.zeros(2)}, tmp_path / "a.pth")
     torch.save({"w": torch.zeros(2), "v": torch.zeros(100, 1000)}, tmp_path / "b.pth")
-    assert "(more than 99.9 % of its elements)" in ckpt("plan", "a.pth", "b.pth", cwd=tmp_path).err
+    assert "(more than 99.9 % of the target's elements)" in ckpt("plan", "a.pth", "b.pth", cwd=tmp_path).err
 
 
 def test_what_may_belong_together_is_neither_dropped_nor_kept(tmp_path):

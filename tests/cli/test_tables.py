@@ -92,7 +92,7 @@ def test_both_sides_stand_side_by_side_in_the_order_of_their_keys(folder):
     lines = ckpt("diff", "a.pth", "b.pth", "--side-by-side", cwd=folder).out.splitlines()
     assert [line.split()[0] for line in lines[3:-2]] == ["blocks.{0..2}.**", "head.weight", "head.bias", "odd|name.weight", "+"]
     assert " ~ head.weight" in lines[4]
-    assert lines[-1] == "8 same, 1 differ, 1 added; values were not compared"
+    assert lines[-1] == "8 same, 1 differs, 1 added; values were not compared"
 
 
 def test_other_dtypes_fold_beside_each_other_as_in_the_list_of_differences(tmp_path):

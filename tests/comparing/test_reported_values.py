@@ -147,7 +147,7 @@ def test_a_tolerance_decides_the_exit_status(tmp_path, options, status):
     torch.save({"x": torch.tensor([1.0, 2.0]), "y": torch.ones(3)}, tmp_path / "a.pth")
     torch.save({"x": torch.tensor([1.0005, 2.0]), "y": torch.ones(3)}, tmp_path / "b.pth")
     ran = diffed(tmp_path, "a.pth", "b.pth", *options)
-    assert (ran.status, ran.out.splitlines()[-1]) == (status, "1 same, 1 within the tolerance" if status == 0 else "1 same, 1 differ")
+    assert (ran.status, ran.out.splitlines()[-1]) == (status, "1 same, 1 within the tolerance" if status == 0 else "1 same, 1 differs")
 
 
 @given(st.lists(st.tuples(st.floats(width=32), st.floats(width=32)), min_size=1, max_size=30), st.floats(0, 1), st.floats(0, 1))
@@ -200,15 +200,15 @@ def test_what_differs_beside_the_state_dict_is_in_every_form(tmp_path):
     torch.save({"model": weights, "ema": weights}, tmp_path / "a.pth")
     torch.save({"model": weights, "ema": {key: value + 1 for key, value in weights.items()}}, tmp_path / "b.pth")
     sides = ("diff", "a.pth", "b.pth", "--values")
-    assert [line.split(",")[:3] for line in ckpt(*sides, "--format", "csv", cwd=tmp_path).out.splitlines()[1:]] == [["values beside the state dict", "ema.*", "ema.*"]]
-    assert "beside the state dict\n" in ckpt(*sides, "--side-by-side", cwd=tmp_path).out
+    assert [line.split(",")[:3] for line in ckpt(*sides, "--format", "csv", cwd=tmp_path).out.splitlines()[1:]] == [["values outside the state dict", "ema.*", "ema.*"]]
+    assert "outside the state dict\n" in ckpt(*sides, "--side-by-side", cwd=tmp_path).out
     assert "ema" in ckpt_tool.diff(tmp_path / "a.pth", tmp_path / "b.pth", values=True)._repr_html_()
     ckpt(*sides, "--html", "d.html", cwd=tmp_path)
-    assert "beside the state dicts" in (tmp_path / "d.html").read_text()
+    assert "outside the state dicts" in (tmp_path / "d.html").read_text()
     assert "ema.*" in (tmp_path / "d.html").read_text()
 
 
-@pytest.mark.parametrize(("options", "message"), [(["--rtol", "1"], "add `--values`"), (["--values", "--atol", "-1"], "-1 is no tolerance"), (["--values", "--rtol", "nan"], "nan is no tolerance")])
+@pytest.mark.parametrize(("options", "message"), [(["--rtol", "1"], "add `--values`"), (["--values", "--atol", "-1"], "-1 is not a tolerance"), (["--values", "--rtol", "nan"], "nan is not a tolerance")])
 def test_tolerances_that_mean_nothing_are_refused(noisy, options, message):
     ran = ckpt("diff", "a.safetensors", "b.safetensors", *options, cwd=noisy)
     assert ran.status == 2

@@ -125,7 +125,7 @@ def test_exit_status_and_counts(tmp_path):
     assert ckpt("diff", "a.pth", "a.pth", "--values", cwd=tmp_path).status == 0
     assert ckpt("diff", "a.pth", "b.pth", cwd=tmp_path).status == 0
     ran = ckpt("diff", "a.pth", "b.pth", "--values", cwd=tmp_path)
-    assert (ran.status, ran.out.splitlines()[-1]) == (1, "2 same, 1 differ")
+    assert (ran.status, ran.out.splitlines()[-1]) == (1, "2 same, 1 differs")
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -126,7 +126,7 @@ def test_a_name_that_says_something_else_is_refused(tmp_path: Path, source: Path
     assert "has the name of a torch file, and safetensors is asked for" in ran.err
     with pytest.raises(InputError, match="torch files are not written in shards"):
         ckpt_tool.map(str(source), None, tmp_path / "out", rules="** -> **", to="torch", max_shard_size=100)
-    with pytest.raises(InputError, match="is no format"):
+    with pytest.raises(InputError, match="is not a format"):
         ckpt_tool.map(str(source), None, tmp_path / "out", rules="** -> **", to="onnx")  # type: ignore[arg-type]
 
 

@@ -102,7 +102,7 @@ def test_the_command_takes_a_size_and_says_how_many_files(tmp_path, source):
     assert (ran.status, ran.out) == (0, "wrote out: 5 tensors, 2.5 kB in 3 shards\n")
     assert ckpt("diff", "out", "out", cwd=tmp_path).status == 0
     ran = ckpt("map", "in.safetensors", "-e", "** -> net.**", "-o", "out2", "--max-shard-size", "big", cwd=tmp_path)
-    assert (ran.status, ran.err) == (2, "error: --max-shard-size: `big` is no size; give 5GB, 500MB or 512MiB\n")
+    assert (ran.status, ran.err) == (2, "error: --max-shard-size: `big` is not a size; give 5GB, 500MB or 512MiB\n")
 
 
 MAPPED = 'map many -e "** -> m.**" -o out --max-shard-size 4B > printed'
@@ -140,7 +140,7 @@ def test_sizes(text, size):
 
 @pytest.mark.parametrize("text", ["", "GB", "0", "-5GB", "1.5GB", "5XB", "9" * 5000])
 def test_no_sizes(text):
-    with pytest.raises(InputError, match="is no size"):
+    with pytest.raises(InputError, match="is not a size"):
         size_of(text)
 
 
@@ -155,7 +155,7 @@ def test_a_size_of_a_few_bytes_lacks_its_unit(tmp_path, source, text):
 def test_the_library_takes_the_sizes_of_the_command_line(tmp_path, source):
     report = ckpt_tool.map(str(tmp_path / "in.safetensors"), output=tmp_path / "out", rules="** -> **", max_shard_size="1KB")
     assert len(report.shards) == 3
-    with pytest.raises(InputError, match="`max_shard_size=`: `many` is no size"):
+    with pytest.raises(InputError, match="`max_shard_size=`: `many` is not a size"):
         ckpt_tool.map(str(tmp_path / "in.safetensors"), output=tmp_path / "new", rules="** -> **", max_shard_size="many")
 
 

@@ -48,9 +48,9 @@ def test_a_dash_is_a_key_list_on_standard_input(monkeypatch: pytest.MonkeyPatch)
     ("text", "fact"),
     [
         ("a\tF32\t2\nb F32 2\n", "line 2: `b F32 2` is not key, dtype and shape"),
-        ("a\tfloat32\t2\n", "line 1: `float32` is no dtype"),
-        ("a\tF32\t2,3\n", "line 1: `2,3` is no shape"),
-        ("a\tF32\t-2\n", "line 1: `-2` is no shape"),
+        ("a\tfloat32\t2\n", "line 1: `float32` is not a dtype"),
+        ("a\tF32\t2,3\n", "line 1: `2,3` is not a shape"),
+        ("a\tF32\t-2\n", "line 1: `-2` is not a shape"),
         ("a\tF32\t2\na\tF32\t2\n", "line 2: `a` is listed twice"),
         ('"a\tF32\t2\n', "line 1: .* is no JSON string"),
         ("\n", "has no line of a key list"),

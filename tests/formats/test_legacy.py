@@ -66,7 +66,7 @@ def stream(keys: list[str], count: int, identity: tuple[object, ...] = (), data:
     [
         (stream([], 4), "the storage k is missing"),
         (stream(["k", "x"], 4), "has the storage x, which the object does not use"),
-        (stream(["k", "k"], 4), "no list of different keys"),
+        (stream(["k", "k"], 4), "not a list of different keys"),
         (stream(["k"], 5), "has 5 elements; the pickle says 4"),
         (stream(["k"], -1), "has -1 elements"),
         (stream(["k"], 4, ("storage", torch.FloatStorage, "k", "cpu", 4, ("v", -1, 2))), "a view outside of its storage"),

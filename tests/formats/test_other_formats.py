@@ -199,7 +199,7 @@ def test_gguf_gives_plain_tensors_names_quantised_ones_and_shows_its_values(tmp_
         (pair("a", 4, bytes(4)), (("w", (8,), 99, 0),), "has the unknown type 99"),
         (pair("a", 4, bytes(4)), (("q", (64,), 8, 0),), "is cut off: 4 bytes of at least"),
         (pair("a", 4, bytes(4)), (("q", (32,), 8, 0), ("w", (2,), 0, 32)), "`w` overlaps another tensor"),
-        (pair("a", 4, bytes(4)), (("q", (48,), 2, 0),), "`q` is Q4_0 48, whose rows are no blocks of 32"),
+        (pair("a", 4, bytes(4)), (("q", (48,), 2, 0),), "`q` is Q4_0 48, whose rows are not blocks of 32"),
         (pair("a", 4, bytes(4)), (("q", (32,), 2, 0), ("q", (8,), 0, 32)), "has the tensor `q` twice"),
     ],
 )
@@ -243,7 +243,7 @@ FOREIGN = {
         struct.pack("<Q", 0x8B1F) + b'{"w":' + bytes(40),
         "is cut off: ",
     ),
-    "high bytes": (b"\xf0\xff" * 50, "of no format that is known here|is not UTF-8"),
+    "high bytes": (b"\xf0\xff" * 50, "has an unknown format|is not UTF-8"),
     "an ONNX model": (b"\x08\x08\x12\x07pytorch" + bytes(40), "ONNX"),
     "an ONNX model without a producer": (b"\x08\x0a:\x20" + bytes(40), "ONNX"),
     "a Core ML model": (b"\x08\x05\x12\x80\x01\x0a" + bytes(40), "Core ML"),
@@ -252,13 +252,13 @@ FOREIGN = {
     "an HDF5 file behind other bytes": (bytes(512) + b"\x89HDF\r\n\x1a\n" + bytes(40), "HDF5"),
     "an old GGML file": (b"tjgg" + bytes(40), "old GGML"),
     "an image": (b"\x89PNG\r\n\x1a\n" + bytes(40), "image"),
-    "the start of a model": (b"\x08\x03", "of no format that is known here|is a text file|is cut off: 8 bytes of at least 10"),
+    "the start of a model": (b"\x08\x03", "has an unknown format|is a text file|is cut off: 8 bytes of at least 10"),
     "white space first": (
         b"\x40" + bytes(7) + b' {"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(64) + bytes(4),
         "begins its safetensors header with white space",
     ),
     "a safetensors file without most of its header": (b"\xff\0\0\0\0\0\0\0{" + bytes(40), "is cut off: 214 bytes of at least 263 are missing"),
-    "anything": (b"\x01\x02\x03\x04" * 20, "of no format that is known here"),
+    "anything": (b"\x01\x02\x03\x04" * 20, "has an unknown format"),
 }
 
 
@@ -273,7 +273,7 @@ def test_files_that_are_no_checkpoints_are_named(tmp_path: Path, raw: bytes, fac
 def test_a_text_is_told_with_its_beginning(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"Entry not found\n\x1b")
     (tmp_path / "b.safetensors").write_bytes(b"\n Access to the model is restricted.\r\nLog in.")
-    with pytest.raises(FormatError, match="is of no format"):
+    with pytest.raises(FormatError, match="has an unknown format"):
         open_checkpoint(str(tmp_path / "a.safetensors"))
     with pytest.raises(FormatError, match=r"it begins `Access to the model is restricted\.`; download the checkpoint again"):
         open_checkpoint(str(tmp_path / "b.safetensors"))

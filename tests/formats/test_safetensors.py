@@ -85,12 +85,12 @@ BROKEN: dict[str, tuple[object, bytes, str]] = {
     "a size that is not the shape's": ({"w": entry(0, 4, shape=[2])}, bytes(4), r"has 4 bytes where F32 \[2\] needs 8"),
     "an unknown dtype": ({"w": entry(0, 4, "f32")}, bytes(4), "has no known dtype: 'f32'"),
     "no shape": ({"w": {"dtype": "F32", "data_offsets": [0, 4]}}, bytes(4), "has no `shape`"),
-    "a negative size": ({"w": entry(0, 4, shape=[-1, -1])}, bytes(4), "has a shape that is no list"),
-    "a fraction as a size": ({"w": entry(0, 4, shape=[1.0])}, bytes(4), "has a shape that is no list"),
-    "a truth value as an offset": ({"w": {"dtype": "I8", "shape": [1], "data_offsets": [0, True]}}, bytes(1), "no two numbers"),
-    "three offsets": ({"w": {"dtype": "I8", "shape": [1], "data_offsets": [0, 1, 1]}}, bytes(1), "no two numbers"),
+    "a negative size": ({"w": entry(0, 4, shape=[-1, -1])}, bytes(4), "has a shape that is not a list"),
+    "a fraction as a size": ({"w": entry(0, 4, shape=[1.0])}, bytes(4), "has a shape that is not a list"),
+    "a truth value as an offset": ({"w": {"dtype": "I8", "shape": [1], "data_offsets": [0, True]}}, bytes(1), "not two numbers"),
+    "three offsets": ({"w": {"dtype": "I8", "shape": [1], "data_offsets": [0, 1, 1]}}, bytes(1), "not two numbers"),
     "an entry that is a list": ({"w": []}, b"", "is no JSON object"),
-    "metadata that is no text": ({"__metadata__": {"a": 1}}, b"", "no mapping of texts to texts"),
+    "metadata that is not a string": ({"__metadata__": {"a": 1}}, b"", "not a mapping of strings to strings"),
     "half of an F4 byte": ({"w": entry(0, 1, "F4", [1])}, bytes(1), "needs 0.5"),
     "65 dimensions": ({"w": entry(0, 4, shape=[1] * 65)}, bytes(4), "at most 64 sizes"),
 }
@@ -112,8 +112,8 @@ TEXTS = {
     "deep nesting": ('{"w":' + "[" * 100_000, "is nested too deep"),
     "half of a pair": ('{"\\ud800":' + ENTRY + "}", "half of a surrogate pair"),
     "zeros after the JSON": ('{"w":' + ENTRY + "}\0\0", "is no JSON"),
-    "cut JSON": ('{"w":', "is no whole JSON: it ends in the middle, after 5 characters"),
-    "a cut name": ('{"w', "is no whole JSON: it ends in the middle, after 3 characters"),
+    "cut JSON": ('{"w":', "is not complete JSON: it ends in the middle, after 5 characters"),
+    "a cut name": ('{"w', "is not complete JSON: it ends in the middle, after 3 characters"),
 }
 
 

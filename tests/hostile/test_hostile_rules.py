@@ -194,7 +194,7 @@ def test_what_is_no_rule_file_is_told_at_once(tmp_path):
     (tmp_path / "large.yaml").touch()
     os.truncate(tmp_path / "large.yaml", 1 << 36)
     (tmp_path / "bytes.yaml").write_bytes(b"rules: \xff\n")
-    for name, fact in (("pipe", "is a pipe"), ("large", "is no rule file: it has 68,719,476,736 bytes"), ("bytes", "is no text: byte 7")):
+    for name, fact in (("pipe", "is a pipe"), ("large", "is not a rule file: it has 68,719,476,736 bytes"), ("bytes", "is not text: byte 7")):
         with pytest.raises(InputError, match=fact):
             read_rule_files([str(tmp_path / f"{name}.yaml")])
     with pytest.raises(InputError, match="is a device"):

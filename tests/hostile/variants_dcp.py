@@ -278,11 +278,11 @@ each("whose place is not given", {
 })  # fmt: skip
 each("that it does not have", {"bytes_of_no_part": lambda folder: folder.places.update({MetadataIndex("w", (9, 9)): folder.places[MetadataIndex("n", ())]})})
 each("has bytes, and no description", {"bytes_of_no_tensor": lambda folder: folder.places.update({MetadataIndex("x", (0,)): folder.places[MetadataIndex("n", ())]})})
-each("no plain file name", {
+each("not a plain file name", {
     f"file_named_{number}": named(name)
     for number, name in enumerate(("../a.distcp", "/etc/passwd", "C:a.distcp", "a/b.distcp", "a\\b.distcp", "", ".", "..", "a\0b", ".metadata"))
 })  # fmt: skip
-each("is no(t a)? text", {"file_named_by_a_number": lambda folder: folder.place(relative_path=3), "tensor_named_by_a_number": lambda folder: folder.metadata.state_dict_metadata.update({3: folder.w})})
+each("is not a string", {"file_named_by_a_number": lambda folder: folder.place(relative_path=3), "tensor_named_by_a_number": lambda folder: folder.metadata.state_dict_metadata.update({3: folder.w})})
 each("an impossible place", {
     "negative_place": lambda folder: folder.place(offset=-1),
     "negative_length": lambda folder: folder.place(length=-1),
@@ -319,7 +319,7 @@ each("holds something else than one tensor", {
     "part_is_an_ordered_dict": lambda folder: folder.put(saved(OrderedDict())),
     "part_is_the_object": lambda folder: folder.swap(MetadataIndex("w", (0, 0)), MetadataIndex("o")),
 })  # fmt: skip
-each("is no plain tensor, but", {
+each("is not a plain tensor, but", {
     "part_is_sparse": lambda folder: folder.put(saved(torch.zeros(3, 6).to_sparse())),
     "part_has_no_data": lambda folder: folder.put(saved(torch.zeros(3, 6, device="meta"))),
 })  # fmt: skip
@@ -385,7 +385,7 @@ each("its pickle", {
     "persistent_ids": lambda folder: setattr(folder, "raw", b"\x80\x04K\x01Q."),
 })  # fmt: skip
 each("neither a tensor nor an object", {"tensor_of_no_kind": lambda folder: folder.metadata.state_dict_metadata.update(x=3)})
-each("parts that are no list", {"parts_in_a_dict": lambda folder: setattr(folder.w, "chunks", {})})
+each("parts that are not a list", {"parts_in_a_dict": lambda folder: setattr(folder.w, "chunks", {})})
 each("has the place of another item", {"two_of_one_path": lambda folder: folder.metadata.planner_data.update(n=("w",))})
 each("is inside of something that is not a dict", {"inside_of_a_tensor": lambda folder: folder.metadata.planner_data.update(n=("w", "n"))})
 each("neither a name nor a number", {"path_of_fractions": lambda folder: folder.metadata.planner_data.update(n=(0.5,))})

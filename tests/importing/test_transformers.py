@@ -52,7 +52,22 @@ def test_what_cannot_be_said_is_named(table):
 
 @pytest.mark.filterwarnings("ignore")
 def test_an_unknown_type_is_an_error_with_a_hint(table):
-    with pytest.raises(InputError, match="mixtrl: is no model type of the installed transformers; did you mean mixtral"):
+    with pytest.raises(InputError, match="mixtrl: is not a model type of the installed transformers; did you mean mixtral"):
         api.import_mapping("mixtrl")
-    with pytest.raises(InputError, match="Nothing: is no architecture"):
+    with pytest.raises(InputError, match="Nothing: is not an architecture"):
         api.import_mapping("mixtral:Nothing")
+
+
+def test_a_torchvision_for_another_torch_is_named(monkeypatch):
+    from types import SimpleNamespace
+
+    from ckpt_tool.importing import transformers as importing
+
+    class Broken:
+        def __getattr__(self, name):
+            raise RuntimeError("Failed to import") from RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setitem(sys.modules, "transformers", Broken())
+    monkeypatch.setattr(importing, "_transformers", lambda module, name: SimpleNamespace(MODEL_MAPPING_NAMES={"vit": "ViTModel"}))
+    with pytest.raises(InputError, match=r"can't import ViTModel: operator torchvision::nms.*; install torch and torchvision of one release"):
+        importing.architecture_of("vit", "")

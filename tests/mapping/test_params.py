@@ -126,9 +126,9 @@ def test_a_formula_without_a_whole_value(tmp_path):
 
 UNREADABLE = [
     ("params: {n: {value: m * 2}}\n", "1:21", "`n` needs `m`, which is not declared above it"),
-    ("params: {n: {value: '2 ** 3'}}\n", "1:22", "`2 ** 3` is no formula: names, whole numbers, + - * / and brackets"),
-    ("params: {n: {value: __import__('os')}}\n", "1:21", "`__import__('os')` is no formula: names, whole numbers, + - * / and brackets"),
-    ("params: {n: {value: (1 + 2}}\n", "1:21", "`(1 + 2` is no formula: names, whole numbers, + - * / and brackets"),
+    ("params: {n: {value: '2 ** 3'}}\n", "1:22", "`2 ** 3` is not a formula: names, whole numbers, + - * / and brackets"),
+    ("params: {n: {value: __import__('os')}}\n", "1:21", "`__import__('os')` is not a formula: names, whole numbers, + - * / and brackets"),
+    ("params: {n: {value: (1 + 2}}\n", "1:21", "`(1 + 2` is not a formula: names, whole numbers, + - * / and brackets"),
 ]
 
 

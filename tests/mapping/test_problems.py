@@ -104,7 +104,7 @@ def test_a_misspelt_path_of_a_pattern_names_the_nearest_path(tmp_path):
 @pytest.mark.parametrize(("pattern", "note"), [
     ("trunk.*", "`trunk.**` matches 2 keys: `*` stands for one part of a name"),
     ("*.w", "`**.w` matches 1 key: `*` stands for one part of a name"),
-    ("trunk", "`trunk.**` matches 2 keys: a name alone is no key, and `.**` stands for all that is below it"),
+    ("trunk", "`trunk.**` matches 2 keys: a name alone is not a key, and `.**` stands for all that is below it"),
 ])  # fmt: skip
 def test_a_pattern_for_one_part_of_a_name_is_told_the_one_for_several(tmp_path, pattern, note):
     source = catalog("trunk.0.w 2", "trunk.0.b 2", "stem 2")
@@ -167,7 +167,7 @@ def test_parameter_without_a_number(tmp_path):
     (problem,) = problems(tmp_path, text, catalog("a.1.w 2"), None)
     assert facts([problem]) == [("unset-param", "2:3", "`depth` has no number")]
     notes = "give it by `--set depth=…` or `num_layers` in a config.json or params.json beside the source"
-    assert problem.notes == (notes, "`x.w` is no key of the source")
+    assert problem.notes == (notes, "`x.w` is not a key of the source")
     assert problems(tmp_path, text, catalog("a.1.w 2"), None, params={"depth": 5}) == []
     assert problems(tmp_path, text, catalog("a.1.w 2"), None, config={"num_layers": 5}) == []
     (unknown,) = problems(tmp_path, text, catalog("a.1.w 2"), None, params={"depth": 5, "dept": 1})
@@ -181,7 +181,7 @@ MALFORMED = [
         "1:8",
         "a block of `when:` has a condition: `has:`, `lacks:`, `ndim:`, `shape:` or `dtype:`",
     ),
-    ("when: [{has: a, hass: b}]\n", "bad-when", "1:17", "`hass` is no condition; there are `has:`, `lacks:`, `ndim:`, `shape:`, `dtype:`"),
+    ("when: [{has: a, hass: b}]\n", "bad-when", "1:17", "`hass` is not a condition; there are `has:`, `lacks:`, `ndim:`, `shape:`, `dtype:`"),
     ("when: [{has: a, ndim: [a, x]}]\n", "bad-when", "1:27", "`ndim:` of a key is a number"),
     ("when: [{has: a, shape: a}]\n", "bad-when", "1:24", "`shape:` takes a key and what it must be"),
     ("rules:\n  - a.{b.c -> d\n", "bad-pattern", "2:7", "`{` is not closed"),
@@ -206,7 +206,7 @@ MALFORMED = [
         "`{i}` is in the target only; it must be produced by an op (`split`, `unstack`, `copy`) or be on both sides",
     ),
     ("rules:\n  - 'a.{q,k} -> b.{x,y,z}'\n", "unbalanced", "2:19", "a choice of 3 words can't be paired with one of 2 (`q`, …)"),
-    ("rulez: []\n", "unknown-section", "1:1", "`rulez` is no section of a rule file"),
+    ("rulez: []\n", "unknown-section", "1:1", "`rulez` is not a section of a rule file"),
     ("rules: {a: b}\n", "bad-section", "1:8", "`rules:` is a list"),
     ("rules:\n  - [a, b]\n", "bad-rule", "2:5", "a rule reads `SOURCE -> TARGET` or `SOURCE -> TARGET: OPS`"),
     ("rest: {source: keep}\n", "bad-rest", "1:16", "`rest:` says `source: drop` or `target: keep`, nothing else"),
@@ -223,7 +223,7 @@ MALFORMED = [
     ("include: [../x.yaml]\n", "bad-include", "1:11", "`../x.yaml` leaves the folder of the rule file"),
     ("include: [none.yaml]\n", "bad-include", "1:11", "`none.yaml`: no such file"),
     ("include: [rules.yaml]\n", "include-cycle", "1:11", "`rules.yaml` includes itself"),
-    ("- a -> b\n", "no-rules", "1:1", "a rule file is a mapping with `rules:`"),
+    ("- a -> b\n", "no-rules", "1:1", "a rule file is a YAML mapping of sections, as `rules:`"),
 ]
 
 
@@ -247,7 +247,7 @@ NOT_YAML = [
     ("rules: []\nrules: []\n", "2:1", "`rules` is twice in one mapping"),
     ("a: {<<: b}\n", "1:5", "a merge key is not allowed in a rule file"),
     ("a: 1\n---\nb: 2\n", "2:1", "a second document is not allowed in a rule file"),
-    ("? [a]\n: b\n", "1:3", "a key that is not a text"),
+    ("? [a]\n: b\n", "1:3", "a key that is not a string"),
     ("[" * 30, "1:22", "more than 20 levels is not allowed in a rule file"),
     ("a: [\n", "2:1", "is no YAML: did not find expected node content"),
 ]
@@ -279,13 +279,13 @@ UNREADABLE = [
     ("when:\n  - ndim: [a, x]\n", "bad-when", "2:15", "`ndim:` of a key is a number"),
     ("when:\n  - ndim: a\n", "bad-when", "2:11", "`ndim:` takes a key and what it must be"),
     ("when:\n  - has: [a, b]\n", "bad-when", "2:10", "`has:` takes a key"),
-    ("when:\n  - hat: a\n", "bad-when", "2:5", "`hat` is no condition; there are `has:`, `lacks:`, `ndim:`, `shape:`, `dtype:`"),
+    ("when:\n  - hat: a\n", "bad-when", "2:5", "`hat` is not a condition; there are `has:`, `lacks:`, `ndim:`, `shape:`, `dtype:`"),
     ("when:\n  - shape: [a, 3]\n", "bad-when", "2:16", "`shape:` of a key is a list of sizes, `~` for any"),
     ("when:\n  - dtype: [a, F33]\n", "bad-when", "2:16", "`dtype:` of a key is a dtype such as BF16"),
     ("source: [a]\n", "bad-section", "1:9", "`source:` is a text"),
     ("expect: 3\n", "bad-section", "1:9", "`expect:` is a mapping"),
     ("fit: [a]\n", "bad-section", "1:7", "a line of `fit:` is a mapping"),
-    ("fit: {a: stretch}\n", "bad-op", "1:10", "`stretch` is no fit; there are resize_grid, resize_bias, resize_patch, input_channels, rows, fresh"),
+    ("fit: {a: stretch}\n", "bad-op", "1:10", "`stretch` is not a fit; there are resize_grid, resize_bias, resize_patch, input_channels, rows, fresh"),
     ("rules:\n  - a -> b: {split: {dim: x}}\n", "bad-op", "2:13", "`split`: `dim` is a whole number, not 'x'"),
     ("rules:\n  - a -> b: {rearrange: 'a b -> b'}\n", "bad-op", "2:13", "`a` is on one side of `a b -> b` only"),
     ("optional:\n  - drop: 'a{'\n", "bad-pattern", "2:13", "`{` is not closed"),
@@ -314,7 +314,7 @@ def test_a_rule_in_quotes_may_hold_its_ops(tmp_path):
 
 
 NO_PAIRS = [
-    (plan_by_name, catalog("a 2"), catalog("b 2"), "nothing-pairs", "no key of the source is a key of the target with the same shape"),
+    (plan_by_name, catalog("a 2"), catalog("b 2"), "nothing-pairs", "no key has the same name and shape on both sides"),
     (plan_by_position, catalog("a 2"), catalog("b 3"), "nothing-pairs", "the first keys disagree: `a` has 2, `b` has 3"),
     (plan_by_position, catalog("a 2", is_ordered=False), catalog("b 2"), "unordered", "the keys of the source are sorted, so their positions mean nothing"),
 ]  # fmt: skip
@@ -338,7 +338,7 @@ NAMED = [
     ("rules:\n  - a.w: b.w\n", "write `a.w -> b.w`"),
     ("rules: {a.w: b.w}\n", "write `- a.w -> b.w`"),
     ("rules:\n  - a.w = b.w\n", "write `a.w -> b.w`"),
-    ("rules:\n  - s/a/b/\n", "a rule is no substitution but has both names, as in `model.** -> **`; " + NO_EXPRESSIONS),
+    ("rules:\n  - s/a/b/\n", "a rule is not a substitution but has both names, as in `model.** -> **`; " + NO_EXPRESSIONS),
     ("rules:\n  - '^model[.]'\n", NO_EXPRESSIONS),
     ("rules:\n  - 'model.(.*) -> x.**'\n", NO_EXPRESSIONS),
     ('rules:\n  - mlp.w -> "experts.{e=0..3}.w": copy\n', "leave it out, or put quotation marks around the whole rule; `\\\"` is the character itself"),

@@ -274,7 +274,7 @@ def test_casts_to_complex_numbers_that_are_called_exact_give_back_every_bit(ours
 
 def test_a_fit_in_the_place_of_an_op_is_named_with_its_place():
     for name in FITS:
-        with pytest.raises(OpError, match=f"`{name}` is no op but a fit, which goes under `fit:`, as in"):
+        with pytest.raises(OpError, match=f"`{name}` is not an op but a fit, which goes under `fit:`, as in"):
             parse_ops({name: {}})
 
 
@@ -321,14 +321,14 @@ def test_what_a_cast_loses_is_said(ours, theirs, loss):
 
 
 REFUSED = [
-    ("foo", [], f"`foo` is no op; there are {', '.join(OPS)}"),
-    ("spilt", [], f"`spilt` is no op; did you mean `split`? there are {', '.join(OPS)}"),
+    ("foo", [], f"`foo` is not an op; there are {', '.join(OPS)}"),
+    ("spilt", [], f"`spilt` is not an op; did you mean `split`? there are {', '.join(OPS)}"),
     ({"split": 0, "concat": 0}, [], "`split` and `concat` in one mapping; ops that follow each other are a list"),
     ({"split": {"dims": 0}}, [], "`split` has no `dims`; it has `dim`, `sizes`"),
     ({"concat": "x"}, [], "`concat`: `dim` is a whole number, not 'x'"),
     ({"rearrange": "a b -> b c"}, [], "`a` is on one side of `a b -> b c` only"),
     ({"rearrange": "(h 2) d -> h 2 d"}, [], "an axis of `(h 2) d -> h 2 d` is a number; name it, and give its length beside the pattern"),
-    ({"rearrange": "a b -> b a", "c": 2}, [], "`c` is no axis of `a b -> b a`"),
+    ({"rearrange": "a b -> b a", "c": 2}, [], "`c` is not an axis of `a b -> b a`"),
     ({"rearrange": "(a b) -> a b"}, [(6,)], "the lengths of `a` and `b` can't both be worked out; give one"),
     ({"rearrange": "(h d) -> h d", "h": 32}, [(100,)], "32 h do not divide 100 rows (100)"),
     ({"rearrange": "a b -> b a"}, [(2, 3, 4)], "`a b -> b a` is for 2 dimensions, the tensor is 2×3×4"),
@@ -339,7 +339,7 @@ REFUSED = [
     ({"transpose": [0, 2]}, [(2, 3)], "`transpose` along dimension 2 of a tensor that has 2"),
     ({"reshape": [5]}, [(2, 3)], "2×3 has 6 elements, which 5 can't hold"),
     ({"index": {"dim": 0, "order": [3]}}, [(3,)], "`index` has place 3, and there are 3"),
-    ({"cast": "F99"}, [], "`cast`: 'F99' is no dtype; write BF16 or bfloat16, for example"),
+    ({"cast": "F99"}, [], "`cast`: 'F99' is not a dtype; write BF16 or bfloat16, for example"),
     ({"unary": "sin"}, [], "`unary` is one of neg, exp, log, sqrt, square, reciprocal, abs, sigmoid, tanh, atanh, not 'sin'"),
     ({"weight_norm": 0}, [(4, 1), (4, 3, 2)], "`weight_norm` of g F32 4×1 and v F32 4×3×2: g would be F32 4×1×1"),
     ("init", [], "`init` does not know its shape: give `shape` and `dtype`, or a target"),

@@ -130,13 +130,13 @@ def pickles(tmp_path):
 @pytest.mark.parametrize(
     ("files", "status", "last"),
     [
-        ("plain.pth numbers.pkl", 0, "2 files scanned, nothing is called"),
+        ("plain.pth numbers.pkl", 0, "2 files scanned, no calls or imports"),
         ("calls.pth plain.pth", 1, "2 files scanned, 1 would call or import something"),
         ("bare.pkl", 1, "1 file scanned, 1 would call or import something"),
-        ("plain.pth lfs.pth", 2, "1 file scanned, nothing is called, 1 can't be read"),
+        ("plain.pth lfs.pth", 2, "1 file scanned, no calls or imports, 1 can't be read"),
         ("nowhere.pth", 2, "0 files scanned, 1 can't be read"),
         ("two.pkl", 1, "1 file scanned, 1 would call or import something"),
-        ("three.pkl", 0, "1 file scanned, nothing is called"),
+        ("three.pkl", 0, "1 file scanned, no calls or imports"),
         ("lfs.pth calls.pth nowhere.pth", 1, "1 file scanned, 1 would call or import something, 2 can't be read"),
     ],
 )

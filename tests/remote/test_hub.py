@@ -164,7 +164,7 @@ def test_the_token_goes_to_the_hub_alone(hub):
         ("hf://a/x@none", "its repository has no such revision"),
         ("hf://a/x/model.safetensor", "did you mean hf://a/x/model.safetensors?"),
         ("hf://a/x/vae", "a/x has no such file or folder"),
-        ("hf://a/gated", "is gated: its owner asks who wants it"),
+        ("hf://a/gated", "is gated: its owner has conditions"),
         ("hf://a/empty", "is a folder without a known checkpoint file"),
         ("hf://a/a--b", "names no repository"),
     ],
@@ -279,7 +279,7 @@ def test_a_digest_that_was_asked_for_is_compared_with_the_bytes_in_the_cache(hub
 def test_a_listing_that_leads_out_and_a_page_for_a_listing_are_refused(hub):
     hub.put("a/x", {"../../evil.safetensors": safetensors()})
     ran = ckpt(hub, "show", "hf://a/x")
-    assert (ran.status, "`../../evil.safetensors`, which is no path" in ran.err) == (2, True)
+    assert (ran.status, "`../../evil.safetensors`, which is not a path" in ran.err) == (2, True)
     hub.server.replies._info = lambda *_: Reply(b"<html></html>", kind="text/html")
     ran = ckpt(hub, "show", "hf://a/x")
     assert (ran.status, "the hub's answer is not JSON" in ran.err) == (2, True), ran.err
@@ -307,7 +307,7 @@ def test_a_hub_that_leads_to_a_file_here_is_refused(hub, tmp_path):
     hub.server.replies._file = lambda *_: Reply(b"", 302, location=f"file://{tmp_path}/secret")
     ran = ckpt(hub, "show", "hf://a/x")
     assert (ran.status, ran.out) == (2, "")
-    assert "the hub leads to what is no web address" in ran.err
+    assert "the hub leads to what is not a web address" in ran.err
 
 
 def test_a_hub_that_is_no_host_is_named(hub):

@@ -248,11 +248,11 @@ PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
         ({"status": 503}, "its server fails (503)"),
         (
             {"status": 302, "location": "file:///etc/passwd"},
-            "leads to file:///etc/passwd, which is no web address",
+            "leads to file:///etc/passwd, which is not a web address",
         ),
         (
             {"status": 302, "location": "ftp://localhost/a"},
-            "leads to ftp://localhost/a, which is no web address",
+            "leads to ftp://localhost/a, which is not a web address",
         ),
         (
             {"status": 302, "location": "/odd.pth"},

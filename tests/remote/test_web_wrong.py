@@ -122,7 +122,7 @@ def test_a_part_where_all_was_asked_for_is_refused(server, cache):
 def test_waits_that_are_none_are_refused(server, cache, monkeypatch, seconds):
     monkeypatch.setenv("CKPT_TIMEOUT", seconds)
     ran = ckpt("show", server.put("/a.pth", pth()))
-    assert (ran.status, "is no number of seconds to wait" in ran.err) == (2, True)
+    assert (ran.status, "is not a number of seconds to wait" in ran.err) == (2, True)
 
 
 def test_odd_addresses_are_plain_errors_and_others_are_escaped(server, cache):
@@ -265,9 +265,9 @@ def test_a_proxys_password_is_not_sent_to_where_a_redirect_leads(server, cache, 
         ({"status": 300}, "its server sends no file (300)"),
         ({"status": 304}, "its server sends no file (304)"),
         ({"status": 302}, "its server sends no file, but a redirect that leads nowhere (302)"),
-        ({"status": 302, "location": "http://[::1"}, "leads to http://[::1, which is no address"),
+        ({"status": 302, "location": "http://[::1"}, "leads to http://[::1, which is not an address"),
         ({"status": 302, "location": "http://h:x/"}, "leads to http://h:x/, which has the port `x`"),
-        ({"status": 302, "location": "data:,x"}, "leads to data:,x, which is no web address"),
+        ({"status": 302, "location": "data:,x"}, "leads to data:,x, which is not a web address"),
     ],
 )
 def test_redirects_that_lead_nowhere_are_named(server, cache, odd, fact):
@@ -280,11 +280,11 @@ def test_redirects_that_lead_nowhere_are_named(server, cache, odd, fact):
 @pytest.mark.parametrize(
     ("address", "fact"),
     [
-        ("http://127.0.0.1:99999/a.pth", "has the port `99999`, which is no number from 1 to 65535"),
+        ("http://127.0.0.1:99999/a.pth", "has the port `99999`, which is not a number from 1 to 65535"),
         ("http://127.0.0.1:abc/a.pth", "has the port `abc`"),
         ("http://ho st/a.pth", "names no host: `ho st` can't be one"),
         ("http://127.0.0.1/a\tb.pth", "has a tab, a line break or another control character in it"),
-        ("http://[::1/a.pth", "is no address: Invalid IPv6 URL"),
+        ("http://[::1/a.pth", "is not an address: Invalid IPv6 URL"),
         ("http:///a.pth", "names no host"),
     ],
 )

@@ -153,7 +153,7 @@ def test_faults_of_use():
     assert not any(each._forward_hooks for each in one.modules())
     with pytest.raises(InputError, match=r"has no key `cell.linear.weight`, which is in the plan's source"):
         ckpt_tool.trace(nn.Linear(6, 6), other, given(), report)
-    with pytest.raises(InputError, match="is no pattern"):
+    with pytest.raises(InputError, match="is not a pattern"):
         ckpt_tool.trace(one, other, given(), report, keep="{a")
     with pytest.raises(InputError, match=r"keep: `heads` matches no module of either network; did you mean `head`"):
         ckpt_tool.trace(one, other, given(), report, keep="heads")
@@ -299,13 +299,13 @@ def test_the_command(tmp_path, monkeypatch):
     for words, said in (
         (["a.pth"], "--model"),
         (["a.pth", "a.pth", "--model", "traced_nets:small"], "--random-input 1x3x224x224"),
-        (["a.pth", "a.pth", "--model", "traced_nets:small", "--random-input", "axb"], "is no shape"),
+        (["a.pth", "a.pth", "--model", "traced_nets:small", "--random-input", "axb"], "is not a shape"),
         (["a.pth", "--model", "traced_nets:small", "--input", "x.pt"], "both networks would be traced_nets:small with a.pth: nothing is compared; give the second one's checkpoint"),
         (["a.pth", "--model", "traced_nets:small", "--model-b", "traced_nets:small", "--by", "name", "--input", "x.pt"], "nothing is compared"),
         (["a.pth", "b.pth", "--model", "traced_nets:nothing", "--random-input", "2x4"], "can't be imported"),
         (["a.pth", "b.pth", "--model", "traced_nets", "--random-input", "2x4"], "traced_nets: names no function; give `package.module:function`"),
         (["a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "9" * 20], "is larger than any tensor may be"),
-        (["a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "2x4", "--seed", "9" * 20], "--seed: 99999999999999999999 is no number of 64 bits"),
+        (["a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "2x4", "--seed", "9" * 20], "--seed: 99999999999999999999 is not a number of 64 bits"),
         (["a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "2x4", "--input", "x.pt"], "--random-input: is given beside --input"),
         (["a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "2x4", "--set", "zzz=3"], "--set: gives `zzz` a number, and there are no rules"),
     ):

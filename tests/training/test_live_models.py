@@ -143,7 +143,7 @@ def test_extra_states_are_left_alone_and_told():
 
     model, source = Counting(5, 3), Counting(5, 3)
     report = ckpt_tool.load_into(model, source)
-    assert (report.loaded, report.notes) == (("weight", "bias"), ("1 key of the source is no tensor of weights: `_extra_state`",))
+    assert (report.loaded, report.notes) == (("weight", "bias"), ("1 key of the source is not a tensor of weights: `_extra_state`",))
     assert ckpt_tool.freeze(model, "**").parameters == ("weight", "bias")
 
 
@@ -171,7 +171,7 @@ def test_what_is_no_state_dict_is_told_with_where_one_is():
 
 def test_what_is_no_tensor_is_told():
     report = ckpt_tool.load_into(linear(), {**linear(1).state_dict(), "epoch": 3, "loss": 0.5})
-    assert report.notes == ("2 keys of the source are no tensors of weights: `epoch`, `loss`",)
+    assert report.notes == ("2 keys of the source are not tensors of weights: `epoch`, `loss`",)
 
 
 def test_a_model_that_gives_its_keys_other_names_is_frozen_all_the_same():

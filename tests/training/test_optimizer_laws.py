@@ -72,8 +72,8 @@ REFUSED = {
     ("Muon", "transpose"): ("transpose", "`transpose`: Muon's rate goes by rows per column, here 6×10"),
     ("Muon", "split"): ({"split": {"dim": 0, "sizes": [2, 4]}}, "`split`: Muon makes the update of a whole matrix orthogonal"),
     ("Muon as AdamW", "reshape"): ({"reshape": [10, 6]}, "`reshape`: Muon makes the update of a whole matrix orthogonal"),
-    ("Adafactor", "split"): ({"split": {"dim": 1, "sizes": [2, 8]}}, "`split`: Adafactor scales a parameter's update by the size of the whole of it"),
-    ("transformers", "slice"): ({"slice": {"stop": 3}}, "`slice`: Adafactor scales a parameter's update by the size of the whole of it"),
+    ("Adafactor", "split"): ({"split": {"dim": 1, "sizes": [2, 8]}}, "`split`: Adafactor scales the update by the RMS of the whole parameter"),
+    ("transformers", "slice"): ({"slice": {"stop": 3}}, "`slice`: Adafactor scales the update by the RMS of the whole parameter"),
     ("AdamW", "sum"): ({"sum": 0}, "`sum` of `exp_avg`: it mixes elements, and their gradients can't be separated"),
     ("AdamW", "scale"): ({"affine": {"scale": 2.0}}, "`affine` of `exp_avg`: a scale changes the gradient, and steps of another size would follow"),
     ("AdamW", "shift"): ({"affine": {"shift": 1.0}}, "`affine` of `exp_avg`: a shift changes what weight decay does"),
@@ -333,7 +333,7 @@ def test_lion_that_looks_at_a_whole_parameter_is_unknown(timm):
     import_module("timm.optim")
     net, optimizer = trained(values(a=(4, 6), b=(4, 6)), partial(timm.optim.Lion, lr=1e-2, caution=True), 3)
     weights, state = saved(net, optimizer)
-    with pytest.raises(RuleError, match="`caution` is no hyper-parameter of Lion"):
+    with pytest.raises(RuleError, match="`caution` is not a hyper-parameter of Lion"):
         optimizer_state(plan_of([step(["a", "b"], ["x"], {"concat": 1})], weights), state)
 
 
@@ -349,5 +349,5 @@ def test_an_unknown_optimizer_moves_by_names_alone():
     with pytest.raises(RuleError, match="the optimizer is not known: Lamb is not a known optimizer"):
         optimizer_state(by_op, optimizer)
     state["param_groups"][0]["trust_clip"] = True
-    with pytest.raises(RuleError, match="the optimizer is not known: `trust_clip` is no hyper-parameter of Adam"):
+    with pytest.raises(RuleError, match="the optimizer is not known: `trust_clip` is not a hyper-parameter of Adam"):
         optimizer_state(by_op, state)

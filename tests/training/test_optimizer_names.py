@@ -229,7 +229,7 @@ def test_parameters_of_two_groups_with_other_decay_have_no_group_together():
         report.optimizer_state(state, target, torch.optim.AdamW(target.parameters()), names=names)
     with pytest.raises(InputError, match="has groups of 2, 2 parameters, and `names` of 2; give a list for each group"):
         report.optimizer_state(state, names=names[:1])
-    with pytest.raises(InputError, match=r"`c.weight` of `names` is no key of the source"):
+    with pytest.raises(InputError, match=r"`c.weight` of `names` is not a key of the source"):
         report.optimizer_state(state, names=["c.weight"])
 
 

@@ -144,7 +144,7 @@ def test_numbers_that_may_be_either_parameter_are_refused(tmp_path):
     ran = ckpt("map", "run.pt", "-e", "a -> x", "--drop", "{b,c}", "--fresh-optimizer", "**", "-o", "new.pt", cwd=tmp_path)
     assert (ran.status, list(torch.load(tmp_path / "new.pt"))) == (0, ["model"]), ran.err
     assert "`optimizer` is left out: whose state it holds is not certain" in ran.out
-    assert "stays behind: optimizer (2 tensors" in ran.out
+    assert "not copied: optimizer (2 tensors" in ran.out
     assert ckpt("map", "run.pt", "-e", "** -> x.**", "-o", "names.pt", cwd=tmp_path).status == 0
     assert torch.load(tmp_path / "names.pt")["optimizer"]["param_groups"] == state["param_groups"]
 

@@ -170,7 +170,7 @@ def test_statistics_alone_are_thawed_by_their_names():
     model = net()
     ckpt_tool.freeze(model, "**")
     assert repr(ckpt_tool.thaw(model, "**.running_*")) == "Thawed(0 parameters, 2 modules)"
-    assert str(ckpt_tool.thaw(model, "7.*")) == "2 parameters thawed, running statistics of 0 modules released"
+    assert str(ckpt_tool.thaw(model, "7.*")) == "2 parameters thawed, 0 modules no longer kept in eval mode"
 
 
 def test_patterns_for_nothing_and_numbers_without_gradients():
@@ -184,7 +184,7 @@ def test_patterns_for_nothing_and_numbers_without_gradients():
         ckpt_tool.thaw(model, "codes")
     thawed = ckpt_tool.thaw(model, "**")
     assert thawed.left == ("codes",)
-    assert "1 parameter is no float, and stays as it is: `codes`" in str(thawed)
+    assert "1 parameter is not a float, and stays as it is: `codes`" in str(thawed)
 
 
 # An optimizer that was made of less
@@ -416,7 +416,7 @@ def test_single_keys_of_a_schedule_are_printed_folded():
 def test_schedules_that_mean_nothing_are_refused():
     with pytest.raises(ValueError, match="say what trains from epoch 0 on"):
         FreezeSchedule({1: "**"})
-    with pytest.raises(ValueError, match="-1 is no epoch or step"):
+    with pytest.raises(ValueError, match="-1 is not an epoch or step"):
         FreezeSchedule({0: "**", -1: "x"})
     with pytest.raises(ValueError, match=r"thaw=\[\(0, 'head.\*\*'\)\]; give a dict of patterns by epoch or step"):
         FreezeSchedule([(0, "head.**")])
@@ -611,7 +611,7 @@ def rebuilt(norm):
     return other
 
 
-LOST = "2 modules, rebuilt or unpickled since frozen, had lost the hold (held again where not thawed): `1` …"
+LOST = "2 modules, rebuilt or unpickled since frozen, no longer stayed in eval mode (frozen again unless thawed): `1` …"
 
 
 @pytest.mark.parametrize("is_inside", [False, True])
@@ -759,7 +759,7 @@ def test_numbers_of_other_libraries_are_numbers_and_truth_is_none():
     assert schedule == FreezeSchedule({0: "7.*", 2: "**"})
     assert schedule.apply(net(), Integer(2)).number == 2
     assert len(ckpt_tool.freeze(net(), first=Integer(2)).parameters) == 2
-    with pytest.raises(ValueError, match="True is no epoch"):
+    with pytest.raises(ValueError, match="True is not an epoch"):
         FreezeSchedule({0: "7.*", True: "**"})
     with pytest.raises(ValueError, match="epoch True"):
         schedule.apply(net(), True)

@@ -7,7 +7,7 @@ import shlex
 from ckpt_tool.comparing import Diff
 from ckpt_tool.errors import RuleError
 from ckpt_tool.keys.relations import equal_positions, prefix_rules
-from ckpt_tool.tensors import Catalog
+from ckpt_tool.tensors import Catalog, counted
 
 MAX_RULES = 5
 """Rules for regrouped tensors that are shown."""
@@ -40,9 +40,11 @@ def _relation_hints(result: Diff, names: tuple[str, str]) -> list[str]:
     a, b = result.whole_sides
     rules, count = prefix_rules(a, b)
     if rules:
-        which = f"all {count} keys" if count == len(a) else f"{count} keys"
-        after = " or after ".join(f"-e '{rule}'" for rule in rules)
-        return [f"{which} of {names[0]} are keys of {names[1]} after {after}"]
+        which = counted(count, "key")
+        which = f"all {which}" if count == len(a) > 1 else which
+        after = " or ".join(f"-e '{rule}'" for rule in rules)
+        fact = f"{'is a key' if count == 1 else 'are keys'} of {names[1]} after {after}"
+        return [f"{which} of {names[0]} {fact}"]
     if not _pair_by_position(a, b):
         return []
     many = f"all {len(a)} tensors have equal shapes, one by one"

@@ -9,11 +9,11 @@ MAX_NAMES = 8
 
 
 def left_behind_text(left: Sequence[LeftBehind], of: str = "") -> str:
-    """`stays behind: optimizer (15 tensors, 3.2 kB), values: epoch,
-    arch`; empty where nothing does. `of` says whose it is.
+    """`not copied: optimizer (15 tensors, 3.2 kB), epoch, arch`; empty where all is copied. `of`
+    says whose it is.
     """
     listed = left_behind_list(left)
-    return f"stays behind{of}: {listed}" if listed else ""
+    return f"not copied{of}: {listed}" if listed else ""
 
 
 def left_behind_list(left: Sequence[LeftBehind]) -> str:
@@ -30,7 +30,7 @@ def _parts(left: Sequence[LeftBehind]) -> Iterator[str]:
         more = with_tensors[MAX_NAMES:]
         yield f"{len(more)} more with {plural(sum(one.tensors for one in more), 'tensor')}"
     if names := [one.path for one in left if not one.tensors and one.path]:
-        yield f"values: {_some(names)}"
+        yield _some(names)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -122,7 +122,7 @@ def _check_choices(inputs: tuple[str | None, str | None, str | None], seed: int)
 def _check_seed(seed: int) -> None:
     """Raises InputError for what torch takes as no seed."""
     if not -(1 << 63) <= seed < 1 << 64:
-        raise InputError("--seed", f"{seed} is no number of 64 bits", "give 0, 1, 2, …")
+        raise InputError("--seed", f"{seed} is not a number of 64 bits", "give 0, 1, 2, …")
 
 
 def _to_half(network: nn.Module, path: str) -> torch.dtype | None:
@@ -188,7 +188,7 @@ def _matching(patterns: Sequence[str], modules: Sequence[nn.Module]) -> Callable
         try:
             matcher = Matcher(parse(pattern))
         except PatternError as error:
-            raise InputError("keep", f"`{pattern}` is no pattern: {error}") from None
+            raise InputError("keep", f"`{pattern}` is not a pattern: {error}") from None
         if not any(matcher.match(path) is not None for path in paths):
             near = get_close_matches(pattern, paths, 1)
             hint = f"did you mean `{near[0]}`?" if near else "`named_modules()` lists the paths"
@@ -219,7 +219,7 @@ def _sizes(shape: str) -> list[int]:
     parts = shape.replace("×", "x").lower().split("x")
     if not all(part.strip().isdecimal() for part in parts):
         raise InputError(
-            "--random-input", f"`{shape}` is no shape", "give 1x3x224x224, for example"
+            "--random-input", f"`{shape}` is not a shape", "give 1x3x224x224, for example"
         )
     sizes = [int(part) for part in parts]
     if prod(sizes) >= MAX_ELEMENTS or max(sizes) >= MAX_ELEMENTS:

@@ -29,8 +29,8 @@ def scan(
 ) -> None:
     """List what unpickling files would call or import.
 
-    Nothing of it is run. Of a folder, the files in it and in its folders are scanned.
-    Exit 0 when it is nothing, 1 when it is something, 2 when a file can't be read.
+    Nothing is run. Folders are scanned with all folders in them.
+    Exit 0 when nothing is found, 1 when something is, 2 when a file can't be read.
     """
     from ckpt_tool.examining.calls import scan as scan_files
     from ckpt_tool.report.parts.annotations import annotation

@@ -23,11 +23,11 @@ def textconv(
 ) -> None:
     """Print a checkpoint as lines that `git diff` can compare.
 
-    They are each tensor with the digest of its values, and what is no tensor.
+    One line for each tensor, with the digest of its values; then the other values.
 
     Set up with `git config diff.ckpt.textconv "ckpt textconv"` and `*.safetensors diff=ckpt` in
-    .gitattributes. It never fails, as git would stop there: of a file that can't be read it prints
-    why, and its SHA-256; of a Git LFS pointer its own lines.
+    .gitattributes. It never fails, because git would stop: for a file that can't be read it prints
+    the reason and the SHA-256, for a Git LFS pointer the pointer's own lines.
     """
     show_file("\n".join(_lines(path)))
 

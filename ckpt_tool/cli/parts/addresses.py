@@ -19,7 +19,7 @@ Digests = Annotated[
         "--sha256",
         metavar="HEX",
         rich_help_panel=ADDRESSES,
-        help="The SHA-256 that a downloaded file must have. Repeatable: any of them.",
+        help="The SHA-256 that a downloaded file must have. Repeat it to accept any of several.",
     ),
 ]
 Offline = Annotated[
@@ -27,7 +27,7 @@ Offline = Annotated[
     typer.Option(
         "--offline",
         rich_help_panel=ADDRESSES,
-        help="Ask no server: open addresses from the caches only.",
+        help="Don't use the network: open addresses from the caches only.",
     ),
 ]
 Refresh = Annotated[
@@ -35,7 +35,7 @@ Refresh = Annotated[
     typer.Option(
         "--refresh",
         rich_help_panel=ADDRESSES,
-        help="Ask whether files in the cache are still what servers have.",
+        help="Ask the servers for newer versions of cached files.",
     ),
 ]
 

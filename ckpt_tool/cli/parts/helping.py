@@ -15,6 +15,11 @@ ADDRESSES = "Addresses"
 PANELS = ("Options", MAPPING, PRINTING, ADDRESSES)
 """The groups, as they follow each other; what names none is the command's own."""
 
+STORY = (
+    "The files stand for your own. examples/resnet50_to_detector.py in the repository builds "
+    "resnet50.pth and detector.pth."
+)
+
 
 class Command(TyperCommand):
     """A command whose options stand in groups, and whose help ends with `examples`."""
@@ -53,8 +58,11 @@ class Command(TyperCommand):
                     formatter.write_dl(groups[name])
 
     def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:
-        """Writes the examples, a line each."""
+        """Writes the examples, a line each, and where their files come from."""
         if self.examples:
             with formatter.section("Examples"):
                 for example in self.examples:
                     formatter.write(f"{' ' * formatter.current_indent}{example}\n")
+                if any("resnet50.pth" in example for example in self.examples):
+                    formatter.write_paragraph()
+                    formatter.write_text(STORY)

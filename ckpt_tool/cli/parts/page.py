@@ -71,7 +71,7 @@ def check_page(path: str) -> None:
     if not path.lower().endswith((".html", ".htm")):
         raise OutputError(path, "a report page ends in .html", f"--html {path}.html")
     if os.path.lexists(path) and not _is_page(path):
-        fact = "exists, and is no report page as ckpt wrote it"
+        fact = "exists, and is not a report page as ckpt wrote it"
         raise OutputError(path, fact, "give another name")
 
 

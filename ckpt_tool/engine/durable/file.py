@@ -66,7 +66,7 @@ def _status_before(path: str, final: str, replace: bool) -> os.stat_result | Non
     if not stat.S_ISREG(status.st_mode):
         raise OutputError(
             path,
-            "is a folder, not a file" if stat.S_ISDIR(status.st_mode) else "is no regular file",
+            "is a folder, not a file" if stat.S_ISDIR(status.st_mode) else "is not a regular file",
         )
     if not replace:
         raise OutputError(path, "exists already", "`--force` replaces it")

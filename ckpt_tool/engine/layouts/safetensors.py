@@ -76,7 +76,7 @@ def _check(key: str, dtype: DType, name: str) -> None:
     if not key.isascii() and any("\ud800" <= mark <= "\udfff" for mark in key):
         raise OutputError(
             name,
-            f"`{key}` has half of a surrogate pair, which is no text in safetensors",
+            f"`{key}` has half of a surrogate pair, which is not text in safetensors",
             "write a .pth, or rename it",
         )
     if dtype in FOREIGN:

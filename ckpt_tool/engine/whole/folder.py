@@ -143,7 +143,7 @@ def _weights_files(source: Checkpoint) -> list[str]:
     if len(names) > 1 and not all(_SHARD.fullmatch(name) for name in names):
         raise OutputError(
             source.path,
-            "has its weights in several files that are no safetensors shards",
+            "has its weights in several files that are not safetensors shards",
             "write the weights alone: end the output's name in .safetensors",
         )
     return names

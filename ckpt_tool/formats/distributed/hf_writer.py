@@ -88,7 +88,7 @@ def _offsets(path: str, metadata: Mapping[str, str]) -> dict[str, Shape]:
     except JsonFault as fault:
         raise FormatError(path, f"its {INFO} {fault}") from None
     if not isinstance(info, dict):
-        raise FormatError(path, f"its {INFO} is no object of tensors")
+        raise FormatError(path, f"its {INFO} is not an object of tensors")
     found: dict[str, Shape] = {}
     for key, entry in info.items():
         start = entry.get("saved_offsets") if isinstance(entry, dict) else None

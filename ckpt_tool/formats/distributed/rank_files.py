@@ -39,7 +39,7 @@ class RankFiles:
         return tuple(self._files.values())
 
     def open(self, name: str) -> PickledFile:
-        """One more. Raises FormatError for what is no archive of torch, or leads elsewhere."""
+        """One more. Raises FormatError for what is not an archive of torch, or leads elsewhere."""
         check_stays(self.folder, name)
         file = self._files[name] = self.folder.open(name)
         self.pickles[name] = read_pickle(_archive(file))
@@ -84,7 +84,7 @@ def _archive(file: SourceFile) -> SourceFile:
         raise FormatError(file.path, "is empty (zero bytes)", AGAIN)
     if file.read(0, min(4, file.size)) != b"PK\3\4":
         raise FormatError(
-            file.path, "is no archive of torch (1.6 and later), as the other parts are", AGAIN
+            file.path, "is not an archive of torch (1.6 and later), as the other parts are", AGAIN
         )
     return file
 

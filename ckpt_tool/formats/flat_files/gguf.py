@@ -274,7 +274,8 @@ def _size_in_blocks(file: SourceFile, name: str, shape: tuple[int, ...], kind: i
     if not shape or shape[-1] % elements:
         raise FormatError(
             file.path,
-            f"`{name[:100]}` is {text} {shape_text(shape)}, whose rows are no blocks of {elements}",
+            f"`{name[:100]}` is {text} {shape_text(shape)}, whose rows are not blocks of "
+            f"{elements}",
         )
     return prod(shape) // elements * size
 

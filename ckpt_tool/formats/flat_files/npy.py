@@ -127,7 +127,7 @@ def _parse_header(raw: bytes, size: int, named: str, path: str) -> _Header:
     """
     start = _LENGTHS.get(raw[6:7])
     if raw[:6] != MAGIC or start is None or len(raw) < start:
-        raise FormatError(path, f"{named} is no array of numpy, or cut off", AGAIN)
+        raise FormatError(path, f"{named} is not a numpy array, or cut off", AGAIN)
     end = start + int.from_bytes(raw[8:start], "little")
     if size < end:
         raise Truncated(

@@ -139,7 +139,7 @@ def _metadata(value: object) -> dict[str, str]:
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise HeaderFault("its `__metadata__` is no mapping of texts to texts", None)
+        raise HeaderFault("its `__metadata__` is not a mapping of strings to strings", None)
     return value
 
 
@@ -152,9 +152,9 @@ def _entry(key: str, fields: object) -> tuple[TensorInfo, tuple[int, int]]:
     except (KeyError, TypeError):
         raise _fault(key, f"has no {_missing(fields)}") from None
     if not _are_counts(shape) or len(shape) > DIMENSIONS:
-        raise _fault(key, f"has a shape that is no list of at most {DIMENSIONS} sizes")
+        raise _fault(key, f"has a shape that is not a list of at most {DIMENSIONS} sizes")
     if not _are_counts(offsets) or len(offsets) != 2:
-        raise _fault(key, "has `data_offsets` that are no two numbers")
+        raise _fault(key, "has `data_offsets` that are not two numbers")
     begin, end = offsets
     _check_bits(key, dtype, shape, end - begin)
     return TensorInfo(key, dtype, tuple(shape)), (begin, end)

@@ -144,7 +144,7 @@ def memo_number(m: Machine) -> int:
     """A place in the memo on a line. Raises PickleFault for what is no number."""
     line = take_line(m)
     if not line.isdigit() or len(line) > 18:
-        raise PickleFault("numbers its memo with what is no number")
+        raise PickleFault("numbers its memo with what is not a number")
     return int(line)
 
 

@@ -176,7 +176,7 @@ class PickleMachine:
     def call(self, callee: object, args: object) -> object:
         """A description of what calling would make."""
         if type(args) is not tuple:
-            raise PickleFault("calls something with arguments that are no tuple")
+            raise PickleFault("calls something with arguments that are not a tuple")
         if type(callee) is Global and callee.known is not None:
             if callee.known in COPYING:
                 self.count_copies(args)

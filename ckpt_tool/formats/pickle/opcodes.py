@@ -145,7 +145,7 @@ def stack_global(m: Machine) -> None:
     """STACK_GLOBAL: module and name from the stack."""
     name, module = m.stack.pop(), m.stack.pop()
     if type(name) is not str or type(module) is not str:
-        raise PickleFault("names a global with what is no text")
+        raise PickleFault("names a global with what is not a string")
     m.stack.append(m.find_global(module, name))
 
 

@@ -61,7 +61,7 @@ def with_lazy_bits(tensor: TensorRef, bits: object) -> TensorRef:
         raise PickleFault(f"has a negative view of {tensor.dtype.value}, which torch can't negate")
     if tensor.conjugate and not tensor.dtype.is_complex:
         raise PickleFault(
-            f"has a conjugate view of {tensor.dtype.value}, which is no complex number"
+            f"has a conjugate view of {tensor.dtype.value}, which is not a complex number"
         )
     return tensor
 
@@ -86,7 +86,7 @@ def as_parameter(data: object, flag: object) -> object:
     if type(data) is OpaqueTensor:
         return replace(data, takes="flags")
     if type(data) is not Opaque:
-        raise PickleFault("makes a Parameter of what is no tensor")
+        raise PickleFault("makes a Parameter of what is not a tensor")
     return data
 
 
@@ -138,7 +138,7 @@ def _is_plain(name: str, value: object) -> bool:
 def check_attribute(name: object) -> None:
     """Raises PickleFault for an attribute that would change a tensor."""
     if type(name) is not str or name in DESCRIPTORS or name.startswith("__"):
-        shown = f"`{name[:60]}`" if type(name) is str else "that is no text"
+        shown = f"`{name[:60]}`" if type(name) is str else "that is not a string"
         raise PickleFault(f"gives a tensor an attribute {shown}, which would change it or fail")
 
 

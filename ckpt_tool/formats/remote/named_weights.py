@@ -9,6 +9,14 @@ from enum import Enum
 
 from ckpt_tool.errors import InputError
 
+OF_ANOTHER_TORCH = "its operators are not those of the torch that is installed"
+ONE_RELEASE = "install torch and torchvision of one release and of one build (CPU or CUDA)"
+
+
+def is_of_another_torch(error: BaseException) -> bool:
+    """Whether something can't be imported since torchvision is built for another torch."""
+    return "torchvision::" in str(error)
+
 
 def address_of(name: str) -> str:
     """The https or hf address of `torchvision:ResNet50_Weights.IMAGENET1K_V2` or
@@ -75,11 +83,6 @@ def _not_imported(name: str, library: str, error: Exception) -> InputError:
         return InputError(
             name, f"needs {library}, which is not installed", f"pip install {library}"
         )
-    if "torchvision::" in str(error):
-        return InputError(
-            name,
-            "torchvision can't be imported: its operators are not those of the torch that is "
-            "installed",
-            "install both of one release and of one build (CPU or CUDA)",
-        )
+    if is_of_another_torch(error):
+        return InputError(name, f"torchvision can't be imported: {OF_ANOTHER_TORCH}", ONE_RELEASE)
     return InputError(name, f"{library} can't be imported: {str(error)[:200]}", "reinstall it")

@@ -27,7 +27,7 @@ def find_place(address: str) -> Place:
     try:
         return _find(address, current_access())
     except ValueError as error:  # of urlsplit
-        raise InputError(shown(address), f"is no address: {error}") from None
+        raise InputError(shown(address), f"is not an address: {error}") from None
 
 
 def _find(address: str, access: Access) -> Place:

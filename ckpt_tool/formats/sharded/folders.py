@@ -36,7 +36,7 @@ _PARTS: tuple[tuple[str, str, str], ...] = (
      "join them with the library that wrote them; one file is a part: show it by its name"),
     (r"consolidated\.\d+\.(?:pth|safetensors)",
      "holds a model in {} tensor-parallel parts, as Meta ships Llama",
-     "transformers' convert_llama_weights_to_hf.py makes a whole of them; one file is a part: "
+     "transformers 4's convert_llama_weights_to_hf.py joins them; one file is a part: "
      "show it by its name"),
     (r"mp_rank_\d+(?:_\d+)?",
      "holds a Megatron checkpoint in {} folders, "

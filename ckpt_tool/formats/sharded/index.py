@@ -126,7 +126,7 @@ def _check_names(file: SourceFile, folder: Folder, names: list[str]) -> None:
         if not _is_plain_name(name):
             raise FormatError(
                 file.path,
-                f"names the shard `{name[:200]}`, which is no plain file name",
+                f"names the shard `{name[:200]}`, which is not a plain file name",
                 "shards lie beside their index",
             )
     missing = [name for name in names if not folder.has(name)]

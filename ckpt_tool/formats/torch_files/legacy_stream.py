@@ -47,7 +47,7 @@ def read(file: SourceFile, wanted: str) -> Contents:
         or not all(isinstance(key, str) for key in keys)
         or len(set(keys)) < len(keys)
     ):
-        raise FormatError(file.path, "its list of storages is no list of different keys", AGAIN)
+        raise FormatError(file.path, "its list of storages is not a list of different keys", AGAIN)
     extents, end = _find_storages(file, stream.pos, keys, storages.roots)
     notes = (f"{file.size - end} bytes follow the last storage",) if end < file.size else ()
     pickled = PickledFile(value, file.path, _locator(file, extents), stream.asked, notes)
@@ -94,7 +94,7 @@ class LegacyStorages:
     def find(self, identity: object) -> object:
         """The storage, or the class of a module, that an id stands for. Raises PickleFault."""
         if type(identity) is not tuple or len(identity) not in (4, 5, 6):
-            raise PickleFault("refers to something outside that is no storage")
+            raise PickleFault("refers to something outside that is not a storage")
         if identity[0] == "module" and len(identity) == 4:
             # With it come the file name and the text of the class's source, which nothing needs.
             return identity[1]

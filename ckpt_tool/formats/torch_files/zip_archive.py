@@ -203,7 +203,7 @@ class StorageIds:
     def find(self, identity: object) -> StorageRef:
         """The storage of an id: the same object for the same id. Raises PickleFault."""
         if type(identity) is not tuple or len(identity) != 5 or identity[0] != "storage":
-            raise PickleFault("refers to something outside that is no storage")
+            raise PickleFault("refers to something outside that is not a storage")
         _, kind, key, place, count = identity
         if type(key) is not str or not _is_number(key):
             raise PickleFault("names a storage as torch.save never does")

@@ -142,11 +142,11 @@ def _problem(
     keys, where = unnamed.keys, unnamed.where
     folds = fold(dict.fromkeys(keys), keys_of(unnamed.catalog))
     notes = [*_listed(folds), *more]
+    wish = f"if {'it' if len(keys) == 1 else 'they'} should be {done}"
     if _is_in_file(unnamed):
-        notes.append(f"list what is meant to be {done} under `{section}:`")
+        notes.append(f"{wish}: list {'it' if len(keys) == 1 else 'them'} under `{section}:`")
     else:
-        option = f"`--{section} PATTERN`, or `{section}=` in Python"
-        notes.append(f"{option}, names what is meant to be {done}")
+        notes.append(f"{wish}: `--{section} PATTERN` (`{section}=` in Python)")
     # A key that the other side has, too, was left over there for the same reason.
     if (near := unnamed.near) and near != keys[0]:
         other = "target" if side == "source" else "source"

@@ -19,7 +19,7 @@ def read_condition(reading: Reading, name: Scalar, node: Node) -> Condition | No
     """The condition, or None after adding what is wrong with it."""
     kind = name.text
     if kind not in KINDS:
-        reading.add("bad-when", f"`{kind}` is no condition; there are {_KINDS_TEXT}", name.where)
+        reading.add("bad-when", f"`{kind}` is not a condition; there are {_KINDS_TEXT}", name.where)
         return None
     key, *wanted = node.items if isinstance(node, SequenceNode) and node.items else (node,)
     if not isinstance(key, Scalar) or len(wanted) != (kind in _WANTED):

@@ -27,7 +27,7 @@ def instead_of_text(text: str, ops: str = "") -> str | None:
     if _RULE_FILE.fullmatch(text.strip()):
         return f"a rule file is given with `--rules {text.strip()}`"
     if _SUBSTITUTION.fullmatch(text):
-        instead = "a rule is no substitution but has both names, as in `model.** -> **`"
+        instead = "a rule is not a substitution but has both names, as in `model.** -> **`"
         return f"{instead}; {NO_EXPRESSIONS}"
     if (found := _OTHER_ARROWS.fullmatch(text.strip())) and "->" not in text:
         return f"write `{found[1]} -> {found[2]}{f': {ops}' if ops else ''}`"

@@ -135,7 +135,9 @@ def _read_text(
     source = Source(path, tuple(text.splitlines()))
     if not isinstance(root, MappingNode):
         where = root.where if root else source.at(0, 0)
-        draft.reading.add("no-rules", "a rule file is a mapping with `rules:`", where)
+        draft.reading.add(
+            "no-rules", "a rule file is a YAML mapping of sections, as `rules:`", where
+        )
         return
     if draft.where is None:
         draft.where = next(
@@ -152,7 +154,7 @@ def _read_text(
             names = f"the sections are {', '.join((*SECTIONS, 'include'))}"
             draft.reading.add(
                 "unknown-section",
-                f"`{key.text}` is no section of a rule file",
+                f"`{key.text}` is not a section of a rule file",
                 key.where,
                 *_did_you_mean(near),
                 names,
@@ -168,12 +170,12 @@ def _text_of(path: str) -> str:
     with SourceFile(path) as file:
         if file.size > RULE_FILE_BYTES:
             sizes = f"it has {file.size:,} bytes; at most {RULE_FILE_BYTES:,} are read"
-            raise _checkpoint(file) or InputError(path, f"is no rule file: {sizes}")
+            raise _checkpoint(file) or InputError(path, f"is not a rule file: {sizes}")
         raw = file.read(0, file.size)
         try:
             return raw.decode().replace("\r\n", "\n").replace("\r", "\n")
         except UnicodeDecodeError as error:
-            fault = InputError(path, f"is no text: byte {error.start} is not UTF-8")
+            fault = InputError(path, f"is not text: byte {error.start} is not UTF-8")
             raise _checkpoint(file) or fault from None
 
 

@@ -203,7 +203,7 @@ def _collection(start: yaml.Event, children: list[Node], source: Source) -> Node
     seen: set[str] = set()
     for key, value in zip(children[::2], children[1::2], strict=True):
         if not isinstance(key, Scalar):
-            raise _error(key.where, "a key that is not a text", QUOTES)
+            raise _error(key.where, "a key that is not a string", QUOTES)
         if key.text in seen:
             raise _error(key.where, f"`{key.text}` is twice in one mapping")
         if key.text == "<<" and not key.is_quoted:

@@ -32,5 +32,5 @@ def parse_fit(argument: object) -> Fit:
     given = argument if isinstance(argument, Mapping) else {argument: None}
     name = str(next(iter(given), None))
     if len(given) != 1 or name not in FITS:
-        raise OpError(f"`{name}` is no fit; there are {', '.join(FITS)}")
+        raise OpError(f"`{name}` is not a fit; there are {', '.join(FITS)}")
     return FITS[name].parse(given[name])

@@ -79,7 +79,7 @@ def diff_html(diff: Diff, hints: Sequence[str] = ()) -> str:
     sections = [*_diff_sections(diff)]
     if diff.beside is not None:
         beside = replace(diff.beside, labels=diff.labels)
-        sections += _diff_sections(beside, "beside the state dict, ")
+        sections += _diff_sections(beside, "outside the state dict, ")
     return notebook_html(closing_text(diff), sections, notes)
 
 
@@ -151,7 +151,7 @@ def _folded(title: str, keys: Iterable[str], catalog: Catalog | None) -> Section
     return Section(title, _patterns(keys, catalog or ()), describe=partial(_described, catalog))
 
 
-def plan_html(plan: Plan, rest_stays: bool = False) -> str:
+def plan_html(plan: Plan, unnamed: Sequence[str] = ()) -> str:
     """A plan: a line for each rule with the keys that it makes, then what is kept and dropped;
     whether that had to be named.
     """
@@ -168,7 +168,7 @@ def plan_html(plan: Plan, rest_stays: bool = False) -> str:
         _folded("kept", plan.kept, plan.target),
         _folded("dropped", plan.dropped, plan.source),
     )
-    return notebook_html(plan_answer(plan, rest_stays), sections, plan.notes)
+    return notebook_html(plan_answer(plan, unnamed), sections, plan.notes)
 
 
 def _rule_text(step: Step) -> str:

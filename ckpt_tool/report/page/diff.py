@@ -59,7 +59,9 @@ def diff_page(
     items = [_item(entry, sides, diff.compared_values, equal) for entry in entries]
     items += [_uncompared(one, sides) for one in diff.uncompared if _is_missing(one, diff)]
     odd = oddities(entries, names, (*diff.a, *diff.b)) if diff.compared_values else ()
-    beside = [f"beside the state dicts, {len(diff.beside.changes):,} differ"] if diff.beside else []
+    beside = (
+        [f"outside the state dicts, {len(diff.beside.changes):,} differ"] if diff.beside else []
+    )
     return Page(
         "diff",
         answer,
@@ -81,7 +83,7 @@ def _beside(diff: Diff) -> tuple[Table, ...]:
         return ()
     found = diff_table(diff.beside)
     rows = tuple(tuple("" if cell is None else str(cell) for cell in row) for row in found.rows)
-    return (Table("beside the state dicts", found.titles, rows),)
+    return (Table("outside the state dicts", found.titles, rows),)
 
 
 def _item(entry: Entry, sides: tuple[Keys, Keys], has_values: bool, equal: set[str]) -> Item:

@@ -13,7 +13,7 @@ from ckpt_tool.tensors import TensorInfo
 
 TITLES = ("change", "a", "b", "tensors", "in a", "in b")
 VALUES = ("max abs", "cosine", "changed", "worst")
-BESIDE = " beside the state dict"
+BESIDE = " outside the state dict"
 WORDS = {**TITLES_OF, "only_a": "removed", "only_b": "added"}
 
 

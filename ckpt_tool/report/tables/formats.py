@@ -59,7 +59,7 @@ def check_format(name: str) -> None:
     known = [each for each in _formats() if each not in _UNESCAPED]
     if _ALIASES.get(name, name) not in known:
         hint = "--json prints JSON" if name == "json" else f"one of {', '.join(COMMON)}"
-        raise InputError("--format", f"`{name}` is no format of tables", hint)
+        raise InputError("--format", f"`{name}` is not a format of tables", hint)
 
 
 def _formats() -> list[str]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-_NO_FLOATS = ("are no floats", "stay as they are")
+_NO_FLOATS = ("are not floats", "stay as they are")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -45,10 +45,7 @@ class Frozen:
 
     def __str__(self) -> str:
         modules = plural(len(self.modules), "module")
-        text = (
-            f"{plural(len(self.parameters), 'parameter')} frozen, "
-            f"running statistics of {modules} held"
-        )
+        text = f"{plural(len(self.parameters), 'parameter')} frozen, {modules} kept in eval mode"
         lines = [text, *([lost_text(self.lost)] if self.lost else [])]
         return "\n".join([*lines, *([str(self.optimizer)] if self.optimizer else [])])
 
@@ -75,11 +72,11 @@ class Thawed:
         before = f" ({self.already} of them trained already)" if self.already else ""
         lines = [
             f"{plural(len(self.parameters), 'parameter')} thawed{before}, "
-            f"running statistics of {plural(len(self.modules), 'module')} released"
+            f"{plural(len(self.modules), 'module')} no longer kept in eval mode"
         ]
         if self.left:
             some = f"`{self.left[0]}`" + (" …" if self.left[1:] else "")
-            are, stay = ("is no float", "stays as it is") if len(self.left) == 1 else _NO_FLOATS
+            are, stay = ("is not a float", "stays as it is") if len(self.left) == 1 else _NO_FLOATS
             lines.append(f"{plural(len(self.left), 'parameter')} {are}, and {stay}: {some}")
         lines += [lost_text(self.lost)] if self.lost else []
         return "\n".join([*lines, *([str(self.optimizer)] if self.optimizer else [])])

@@ -72,8 +72,8 @@ def lost_text(lost: tuple[str, ...]) -> str:
     """What is said of modules whose hold was lost."""
     some = f"`{lost[0]}`" + (" …" if lost[1:] else "")
     return (
-        f"{plural(len(lost), 'module')}, rebuilt or unpickled since frozen, had lost the hold "
-        f"(held again where not thawed): {some}"
+        f"{plural(len(lost), 'module')}, rebuilt or unpickled since frozen, no longer stayed in "
+        f"eval mode (frozen again unless thawed): {some}"
     )
 
 

@@ -280,7 +280,9 @@ def _entries(given: Mapping[int, Patterns], trains: bool) -> Iterator[Entry]:
     for number, patterns in given.items():
         at = whole_number(number)
         if at is None or at < 0:
-            raise ValueError(f"{number!r} is no epoch or step: they are whole numbers from 0 on")
+            raise ValueError(
+                f"{number!r} is not an epoch or step: they are whole numbers from 0 on"
+            )
         listed = (patterns,) if isinstance(patterns, str) else tuple(patterns)
         if not all(isinstance(each, str) for each in listed):
             raise ValueError(f"{{{at}: {listed!r}}}: patterns are texts")

@@ -105,9 +105,9 @@ def test_a_refused_plan_draws_what_would_be_mapped_and_what_its_answer_counts(st
     assert sorted(each for each in data["items"]["a"] if each != []) == list(range(320))
     assert sorted(each for each in data["items"]["b"] if each != []) == list(range(384))
     if "mapped as is" in counts and "kept" not in counts:
-        left = f"{counts['mapped as is']} mapped; {counts['undecided in the target']} of 384 keys of the target would stay fresh"
+        left = f"{counts['mapped as is']} mapped; {counts['undecided in the target']} of 384 target keys to be mapped would stay fresh"
         assert left in ran.err
-        assert f"{counts['undecided in the source']} of the source left over" in ran.err
+        assert f"{counts['undecided in the source']} source keys left over" in ran.err
 
 
 def test_measured_differences_are_on_the_page(tmp_path):
@@ -199,7 +199,7 @@ def test_a_page_replaces_an_older_page_and_nothing_else(story, tmp_path):
         (tmp_path / "page.html").write_text(mine)
         ran = ckpt("show", story / "resnet50.pth", "--html", "page.html", cwd=tmp_path)
         assert (ran.status, ran.out) == (2, "")
-        assert ran.err.splitlines()[0] == "error: page.html: exists, and is no report page as ckpt wrote it; give another name"
+        assert ran.err.splitlines()[0] == "error: page.html: exists, and is not a report page as ckpt wrote it; give another name"
         assert (tmp_path / "page.html").read_text() == mine
     ran = ckpt("show", story / "resnet50.pth", "--html", "page.pth", cwd=tmp_path)
     assert ran.status == 2

@@ -74,7 +74,7 @@ def _open_files(folder: Folder, metadata: Metadata, opened: list[SourceFile]) ->
     names = list(dict.fromkeys(place.name for _, place in _places(metadata)))
     for name in names:
         if not _is_plain_name(name):
-            fact = f"says that data are in `{name[:200]}`, which is no plain file name"
+            fact = f"says that data are in `{name[:200]}`, which is not a plain file name"
             raise FormatError(path, fact, "the files of a checkpoint are beside its `.metadata`")
     missing = [name for name in names if not folder.has(name)]
     if missing:

@@ -137,7 +137,7 @@ class _Reading:
         tensors, objects = [], {}
         for key, item in items.items():
             if type(key) is not str:
-                raise self._fault("has a key that is no text")
+                raise self._fault("has a key that is not a string")
             inner = _fields(item)
             if "chunks" in inner:
                 tensors.append(self._tensor(key, inner, ranges.pop(key, {})))
@@ -187,7 +187,7 @@ class _Reading:
             fields = _fields(index)
             key, offsets = fields.get("fqn"), fields.get("offset")
         if type(key) is not str:
-            raise self._fault("names an item by what is no text")
+            raise self._fault("names an item by what is not a string")
         return key, None if offsets is None else _hashable(self._numbers(offsets, "offset", key))
 
     def _range(self, key: str, given: object, names: dict[str, str]) -> ByteRange:
@@ -201,7 +201,7 @@ class _Reading:
             if transforms := fields.get("transform_descriptors"):
                 raise self._transformed(key, transforms)
         if type(name) is not str:
-            raise self._fault("is in a file whose name is not a text", key)
+            raise self._fault("is in a file whose name is not a string", key)
         if not (_is_number(offset) and _is_number(length)):
             raise self._fault("is at an impossible place in its file", key)
         return ByteRange(names.setdefault(name, name), offset, length)  # type: ignore[arg-type]
@@ -222,7 +222,7 @@ class _Reading:
         shape = self._numbers(fields.get("size"), "shape", key)
         chunks = fields.get("chunks")
         if not isinstance(chunks, list):
-            raise self._fault("has parts that are no list", key)
+            raise self._fault("has parts that are not a list", key)
         regions, ranges = [], []
         for region in self._regions(key, chunks):
             found = places.pop(_hashable(region.offsets), None)

@@ -72,7 +72,7 @@ def _read_part(window: FileWindow, dtype: DType, shape: Shape) -> Extent | View:
             "nothing was executed; don't load it with anything else",
         )
     if type(found.root) is OpaqueTensor:
-        raise FormatError(window.path, f"is no plain tensor, but {describe(found.root)}")
+        raise FormatError(window.path, f"is not a plain tensor, but {describe(found.root)}")
     if type(found.root) is not TensorRef or found.root.storage.content is not None:
         raise FormatError(window.path, "holds something else than one tensor")
     measured = measure_tensor(found.root, "", window.path, {})

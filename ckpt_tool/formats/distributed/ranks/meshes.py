@@ -114,7 +114,7 @@ def _flat(value: object) -> Shape:
     if len(found) > MAX_AXES or not all(
         type(one) is int and 0 <= one <= MAX_RANKS for one in found
     ):
-        raise PartFault("has a mesh whose sizes and strides are no numbers of processes")
+        raise PartFault("has a mesh whose sizes and strides are not numbers of processes")
     return found
 
 

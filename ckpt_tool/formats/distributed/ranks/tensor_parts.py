@@ -102,7 +102,7 @@ class PartReader:
         info = measured.info
         is_plain = isinstance(placement, Extent) and info.dtype in (DType.I32, DType.I64)
         if not is_plain or info.nbytes > MAX_RANKS * 8:
-            raise PartFault("has a mesh whose ranks are no plain list of numbers")
+            raise PartFault("has a mesh whose ranks are not a plain list of numbers")
         assert isinstance(placement, Extent)
         raw, size = placement.read(), info.dtype.itemsize
         ranks = tuple(

@@ -145,7 +145,7 @@ def latest_step(folder: Folder) -> str:
     if not is_name:
         raise FormatError(
             folder.join(LATEST),
-            f"names {text[:100]!r}, which is no folder beside it",
+            f"names {text[:100]!r}, which is not a folder beside it",
             "name the folder of a step",
         )
     step = folder.join(text)

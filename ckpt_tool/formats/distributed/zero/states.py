@@ -89,7 +89,9 @@ def _shapes(value: object, name: str, pickled: PickledFile) -> Shapes:
     for key, size in _members(value, f"its `{name}`", pickled).items():
         shape = dimensions(tuple(size) if isinstance(size, list) else size)
         if type(key) is not str or shape is None:
-            fact = f"its `{name}` has {describe(key, 60)}: {describe(size, 60)}, which is no shape"
+            fact = (
+                f"its `{name}` has {describe(key, 60)}: {describe(size, 60)}, which is not a shape"
+            )
             raise FormatError(pickled.path, fact)
         found[key] = shape
     return found
@@ -99,9 +101,7 @@ def _tensors(value: object, name: str, pickled: PickledFile) -> dict[str, Tensor
     found: dict[str, TensorRef] = {}
     for key, tensor in _members(value, f"its `{name}`", pickled).items():
         if type(key) is not str or type(tensor) is not TensorRef:
-            fact = (
-                f"its `{name}` has {describe(key, 60)}: {describe(tensor, 60)}, which is no tensor"
-            )
+            fact = f"its `{name}` has {describe(key, 60)}: {describe(tensor, 60)}, not a tensor"
             raise FormatError(pickled.path, fact)
         found[key] = tensor
     return found

@@ -34,7 +34,7 @@ def in_plain_words(error: Exception, address: str) -> InputError | None:
     if isinstance(error, errors.GatedRepoError):
         return InputError(
             address,
-            "is gated: its owner asks who wants it",
+            "is gated: its owner has conditions",
             f"accept its conditions on huggingface.co; {_TOKEN}",
         )
     if isinstance(error, errors.RevisionNotFoundError):
@@ -51,7 +51,7 @@ def in_plain_words(error: Exception, address: str) -> InputError | None:
     if isinstance(error, errors.HfHubHTTPError):
         return _status(error, address)
     if type(error).__name__ == "UnsupportedProtocol":
-        return InputError(address, "the hub leads to what is no web address")
+        return InputError(address, "the hub leads to what is not a web address")
     if type(error).__name__ == "JSONDecodeError":
         return InputError(
             address, "the hub's answer is not JSON, but a page perhaps", "HF_ENDPOINT names the hub"

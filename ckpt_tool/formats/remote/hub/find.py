@@ -119,7 +119,9 @@ def _listing(repository: Repository, access: Access) -> Listing:
     )
     files = {one.rfilename: _stored(one) for one in getattr(info, "siblings", None) or ()}
     if outside := next((name for name in files if _is_outside(name)), None):
-        raise InputError(key, f"the hub lists `{outside[:200]}`, which is no path in a repository")
+        raise InputError(
+            key, f"the hub lists `{outside[:200]}`, which is not a path in a repository"
+        )
     listing = Listing(str(info.sha), files)
     access.memory.listings[key] = listing
     return listing

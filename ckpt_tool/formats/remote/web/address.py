@@ -64,7 +64,7 @@ def fault_of(url: str) -> tuple[str, str | None] | None:
         parts = urlsplit(url)
         host = parts.hostname
     except ValueError as error:
-        return f"is no address: {str(error)[:100]}", None
+        return f"is not an address: {str(error)[:100]}", None
     if re.fullmatch(r"[^@]*:[^@]*", parts.netloc) and "@" in url and not _has_port(url):
         escapes = "in a name or a password, `/` is written %2F, `?` %3F, `#` %23 and `@` %40"
         return "has no host that can be asked", escapes
@@ -74,7 +74,7 @@ def fault_of(url: str) -> tuple[str, str | None] | None:
         return f"names no host: `{host[:100]}` can't be one", None
     if not _has_port(url):
         port = parts.netloc.rpartition(":")[2][:20]
-        return f"has the port `{port}`, which is no number from 1 to 65535", None
+        return f"has the port `{port}`, which is not a number from 1 to 65535", None
     return None
 
 

@@ -33,7 +33,7 @@ def timeout() -> float:
     except (KeyError, ValueError):
         return TIMEOUT
     if not 0 < seconds < 1e6:
-        raise InputError("CKPT_TIMEOUT", f"{seconds:g} is no number of seconds to wait")
+        raise InputError("CKPT_TIMEOUT", f"{seconds:g} is not a number of seconds to wait")
     return seconds
 
 
@@ -84,7 +84,7 @@ def in_words(address: Address) -> Iterator[None]:
     except http.client.HTTPException as error:
         raise InputError(
             address.shown,
-            f"its server's answer is not to be understood ({type(error).__name__})",
+            f"its server's answer can't be parsed ({type(error).__name__})",
             AGAIN,
         ) from None
     except (TimeoutError, ConnectionError, ssl.SSLError) as error:
@@ -114,7 +114,7 @@ def _refused(address: Address, error: urllib.error.HTTPError) -> InputError:
         size = RANGE.fullmatch(error.headers.get("Content-Range", "") or "")
         if size and size[3] == "0":
             return FormatError(address.shown, "is empty (zero bytes)")
-        return InputError(address.shown, "has not the bytes that were asked for (416)", AGAIN)
+        return InputError(address.shown, "does not have the requested range (416)", AGAIN)
     if str(error.msg).startswith(HTTPRedirectHandler.inf_msg):
         fact = f"leads from one address to the next without end ({error.code})"
         return InputError(address.shown, fact)

@@ -35,12 +35,12 @@ class Redirects(urllib.request.HTTPRedirectHandler):
             fact = f"its server sends no file, but a redirect that leads nowhere ({code})"
             raise InputError(shown(req.full_url), fact)
         if not _is_of_the_web(place):
-            fact = f"leads to {shown(place)[:200]}, which is no web address"
+            fact = f"leads to {shown(place)[:200]}, which is not a web address"
             raise InputError(shown(req.full_url), fact)
         try:
             fault = fault_of(urljoin(req.full_url, place))
         except ValueError as error:
-            fault = f"is no address: {error}", None
+            fault = f"is not an address: {error}", None
         if fault:
             fact = f"leads to {shown(place)[:200]}, which {fault[0]}"
             raise InputError(shown(req.full_url), fact)
