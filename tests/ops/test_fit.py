@@ -333,3 +333,49 @@ def test_many_fitted_tensors_are_told_in_one_line(tmp_path):
         "`l.{0..11}.head.w` (12) stay fresh: 5 → 6",
         "`l.{6..11}.table` (6) are fitted by `resize_bias`, which is not exact: 169×3 → 729×3, window 7×7 → 14×14, taken as squares",
     )
+
+
+COPIED = """\
+rules:
+  - "wte.weight -> {wte,lm_head}.weight: copy"
+  - "l.* -> l.*"
+fit:
+  - "{wte,lm_head}.weight": rows
+"""
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_each_copy_of_a_tensor_is_fitted(tmp_path, is_tied):
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wte, self.lm_head, self.l = torch.nn.Embedding(12, 4), torch.nn.Linear(4, 12, bias=False), torch.nn.Linear(2, 2)
+            if is_tied:
+                self.lm_head.weight = self.wte.weight
+
+    (tmp_path / "r.yaml").write_text(COPIED)
+    network, source = Network(), {"wte.weight": made(10, 4), "l.weight": made(2, 2), "l.bias": made(2)}
+    own = {key: value.clone() for key, value in network.state_dict().items()}
+    assert set(ckpt_tool.load_into(network, source, rules=str(tmp_path / "r.yaml")).loaded) == set(own)
+    for module in (network.wte, network.lm_head):
+        assert torch.equal(module.weight[:10], source["wte.weight"])
+    assert torch.equal(network.wte.weight[10:], own["wte.weight"][10:])
+    assert torch.equal(network.lm_head.weight[10:], own["lm_head.weight"][10:])
+
+
+def test_only_the_copies_of_another_shape_are_fitted(tmp_path):
+    target = catalog("wte.weight 12x4", "lm_head.weight 10x4", "l.w 2")
+    plan = compile_plan(rules(tmp_path, COPIED), catalog("wte.weight 10x4", "l.w 2"), target)
+    assert {key: [op.name for op in step.ops] for step in plan.steps for key in step.outputs} == {"wte.weight": ["rows"], "lm_head.weight": [], "l.w": []}
+    fresh = compile_plan(rules(tmp_path, COPIED.replace("rows", "fresh")), catalog("wte.weight 10x4", "l.w 2"), target)
+    assert (fresh.kept, fresh.dropped) == (("wte.weight",), ())
+    both = catalog("wte.weight 12x4", "lm_head.weight 12x4", "l.w 2")
+    fresh = compile_plan(rules(tmp_path, COPIED.replace("rows", "fresh")), catalog("wte.weight 10x4", "l.w 2"), both)
+    assert (fresh.kept, fresh.dropped) == (("wte.weight", "lm_head.weight"), ("wte.weight",))
+
+
+def test_a_fit_of_one_of_several_parts_is_a_problem(tmp_path):
+    text = "rules: ['w -> {a,b}: {split: 0, sizes: [4, 4]}']\nfit: [{a: rows}]\n"
+    found = problems(tmp_path, text, catalog("w 8x4"), catalog("a 3x4", "b 4x4"))
+    assert facts(found)[-1] == ("bad-fit", "2:8", "`rows` can't adapt `a`, one of 2 tensors that `split` makes")
+    assert not any("`fit: " in note for each in found for note in each.notes)
