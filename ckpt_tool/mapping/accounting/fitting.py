@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 from ckpt_tool.errors import Problem
 from ckpt_tool.frozen import frozen
@@ -86,9 +85,12 @@ def _rules_for(
     found = {}
     for key, form in zip(step.outputs, step_forms(step, source), strict=True):
         if key in target and form.shape != target[key].shape:
-            rules = (rule for rule in fits if rule.selector.matcher.match(key) is not None)
-            found.update({key: rule for rule in islice(rules, 1)})
-    return found
+            found[key] = _line_for(fits, key)
+    return {key: rule for key, rule in found.items() if rule is not None}
+
+
+def _line_for(fits: Sequence[FitRule], key: str) -> FitRule | None:
+    return next((rule for rule in fits if rule.selector.matcher.match(key) is not None), None)
 
 
 def _makes_copies(step: Step) -> bool:
