@@ -8,6 +8,8 @@ import torch
 from hurried import SITUATIONS
 from running import ckpt
 
+import ckpt_tool
+
 MOST = 3
 """Commands that are followed."""
 
@@ -264,3 +266,16 @@ def test_a_misspelt_name_with_a_placeholder_is_found_by_its_form(tmp_path):
     ran = ckpt("map", "a.pth", "b.pth", "-e", "enc.stge{i}.** -> net.s{i}.**", "-o", "out.pth", cwd=tmp_path)
     assert "nearest path: enc.stage{i}" in ran.err
     assert shlex.split(proposed(ran)) == ["map", "a.pth", "b.pth", "-e", "enc.stage{i}.** -> net.s{i}.**", "-o", "out.pth"]
+
+
+def test_a_rule_without_the_wrapper_s_prefix_leads_to_the_same_command_with_it(tmp_path):
+    torch.save({"module.stem.w": torch.rand(3), "module.a.w": torch.rand(3)}, tmp_path / "a.pth")
+    torch.save({"layer0.w": torch.rand(3), "b.w": torch.rand(3)}, tmp_path / "b.pth")
+    ran = ckpt("map", "a.pth", "b.pth", "-e", "stem.* -> layer0.*", "-e", "module.a.* -> b.*", "-o", "out.pth", cwd=tmp_path)
+    assert "begins with `module.`: write `-e 'module.stem.* -> layer0.*'`" in ran.err
+    assert shlex.split(proposed(ran)) == ["map", "a.pth", "b.pth", "-e", "module.stem.* -> layer0.*", "-e", "module.a.* -> b.*", "-o", "out.pth"]
+    assert ckpt(*shlex.split(proposed(ran)), cwd=tmp_path).status == 0
+    with pytest.raises(ckpt_tool.RuleError) as caught:
+        ckpt_tool.plan(tmp_path / "a.pth", tmp_path / "b.pth", rules=["stem.* -> layer0.*", "module.a.* -> b.*"])
+    assert caught.value.problems[0].notes == ('every key of the source begins with `module.`: write `rules=["module.stem.* -> layer0.*"]`',)
+    assert caught.value.next == {"rules": ["module.stem.* -> layer0.*", "module.a.* -> b.*"]}

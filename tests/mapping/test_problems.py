@@ -160,6 +160,14 @@ def test_wrapper_prefix_is_named_but_never_stripped_silently(tmp_path):
     first = problems(tmp_path, "rules: [a.* -> a.*, b.* -> b.*]", wrapped)[0]
     assert first.notes == ('every key of the source begins with `module.`: add `strip: ["module."]`',)
     assert problems(tmp_path, 'rules: [a.* -> a.*, b.* -> b.*]\nstrip: ["module."]', wrapped) == []
+    by_prefix = problems(tmp_path, "rules: [module.a.* -> a.*, b.* -> b.*]", wrapped)[0]
+    assert by_prefix.notes == ("every key of the source begins with `module.`: begin it with `module.`, as other rules do",)
+    assert problems(tmp_path, "rules: [module.a.v -> a.v, module.b.* -> b.*]", wrapped)[0].notes == ("nearest key: module.a.w",)
+
+
+def test_the_nearest_path_of_a_misspelt_rule_has_the_wrapper_s_prefix(tmp_path):
+    wrapped = catalog("module.stem.w 2", "module.body.w 2")
+    assert problems(tmp_path, "rules: [stme.* -> a.*, module.body.* -> b.*]", wrapped)[0].notes == ("nearest path: module.stem",)
 
 
 def test_parameter_without_a_number(tmp_path):

@@ -150,5 +150,12 @@ def lack_nothing(problems: Sequence[Problem], options: MappingOptions) -> bool:
     return is_by_rules and {problem.code for problem in problems} == {"unmapped-target"}
 
 
+def says_it_all(problem: Problem) -> bool:
+    """Whether a look at the source says no more than a problem of a plan without a target."""
+    said = ("unmapped-source", "collision", "dtype", "expect", *NUMBERS)
+    is_cast = problem.code == "bad-op" and problem.message.startswith("`cast`")
+    return problem.code in said or is_cast
+
+
 def _is_option(problem: Problem) -> bool:
     return problem.where is not None and problem.where.file.startswith(("--drop", "--keep"))

@@ -10,13 +10,13 @@ from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.next_steps.attempts import Attempt, fresh_values, rank
 from ckpt_tool.api.next_steps.casting import casting, casts_plainly, is_strict
 from ckpt_tool.api.next_steps.commands import (
-    NUMBERS,
     WayOn,
     are_to_be_corrected,
     arguments,
     command,
     free_path,
     lack_nothing,
+    says_it_all,
     suffix_for,
 )
 from ckpt_tool.api.next_steps.drafts import look, to_decide
@@ -52,7 +52,7 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
     if STDIN in sides:
         return WayOn()
     if planned.target is None:
-        is_said = all(map(_says_it_all, planned.problems))
+        is_said = all(map(says_it_all, planned.problems))
         return WayOn(None if is_said else command("show", sides))
     if _has_rivals(planned.source):
         chosen = _with_rival(planned, options, verb, more)
@@ -65,7 +65,7 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
     if cast := casting(planned.source, planned.target, options, planned.problems):
         return WayOn(command(verb, sides, *arguments(cast), *more))
     trying = Trying(planned.source, planned.target, options)
-    if best := _respelt(planned, options) or trying.best():
+    if best := _respelt(planned.source, planned.target, options, planned.problems) or trying.best():
         line = command(_verb(verb, planned, best), sides, *arguments(best.options), *more)
         if line:
             return WayOn(line)
@@ -77,21 +77,17 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
     )
 
 
-def _says_it_all(problem: Problem) -> bool:
-    """Whether a look at the source says no more than a problem of a plan without a target."""
-    said = ("unmapped-source", "collision", "dtype", "expect", *NUMBERS)
-    is_cast = problem.code == "bad-op" and problem.message.startswith("`cast`")
-    return problem.code in said or is_cast
-
-
-def _respelt(planned: Planned, options: MappingOptions) -> Attempt | None:
+def _respelt(
+    source: TensorSource,
+    target: TensorSource,
+    options: MappingOptions,
+    problems: Sequence[Problem],
+) -> Attempt | None:
     """What was asked for with its misspelt patterns corrected, where that goes through."""
     from ckpt_tool.api.next_steps.misspelt import respelt
 
-    assert planned.target is not None
-    sides = planned.source.catalog, planned.target.catalog
-    meant = respelt(options, planned.problems, *sides)
-    return Trying(planned.source, planned.target, meant).asked() if meant else None
+    meant = respelt(options, problems, source.catalog, target.catalog)
+    return Trying(source, target, meant).asked() if meant else None
 
 
 def _with_rival(
@@ -161,7 +157,10 @@ def with_next(
     """The error of a library's call, with keyword arguments with which it goes through, where some
     are known.
     """
-    best = Trying(source, target, options).best() if target is not None else None
+    best = None
+    if target is not None:
+        best = _respelt(source, target, options, error.problems)
+        best = best or Trying(source, target, options).best()
     return RuleError(error.problems, error.tally, stated(best.options) if best else None)
 
 
