@@ -11,16 +11,20 @@ from ckpt_tool.api.next_steps.attempts import Attempt, fresh_values, rank
 from ckpt_tool.api.next_steps.casting import casting, casts_plainly, is_strict
 from ckpt_tool.api.next_steps.commands import (
     WayOn,
-    are_to_be_corrected,
     arguments,
     command,
     free_path,
-    lack_nothing,
-    says_it_all,
     suffix_for,
 )
-from ckpt_tool.api.next_steps.drafts import look, to_decide
+from ckpt_tool.api.next_steps.drafts import asks_for_pairs, look, to_decide
 from ckpt_tool.api.next_steps.leftovers import keys_beyond, leftovers_of
+from ckpt_tool.api.next_steps.said import (
+    is_part_alone,
+    more_hint,
+    numbers_hint,
+    says_enough,
+    says_it_all,
+)
 from ckpt_tool.api.next_steps.swapped import are_swapped, swapped
 from ckpt_tool.api.options import MappingOptions, stated
 from ckpt_tool.api.requirements import has_values
@@ -71,10 +75,15 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
             return WayOn(line)
     if undecided := to_decide(options, planned.problems):
         return WayOn(None, undecided)
-    is_said = are_to_be_corrected(planned.problems) or lack_nothing(planned.problems, options)
-    return WayOn(
-        None if is_said else look(trying.aligns, sides, options), _numbers_hint(trying.lacking)
-    )
+    return _look(planned, options, trying, sides)
+
+
+def _look(planned: Planned, options: MappingOptions, trying: Trying, sides: Sequence[str]) -> WayOn:
+    """A look at what stands in the way, where that says more than the problems; and hints."""
+    numbers = numbers_hint(trying.lacking)
+    if says_enough(planned.problems, options) or is_part_alone(planned.source, planned.problems):
+        return WayOn(None, numbers or more_hint(planned.problems, options))
+    return WayOn(look(trying.aligns, sides, options), numbers)
 
 
 def _respelt(
@@ -144,13 +153,6 @@ def _choose_rival(
     return found[0][1], found[0][0].options
 
 
-def _numbers_hint(lacking: Sequence[ShippedMapping]) -> str:
-    if not lacking:
-        return ""
-    numbers = " and ".join(f"--set {name}=…" for name in lacking[0].needs)
-    return f"{lacking[0].name} maps these two as soon as it has its numbers: `{numbers}`"
-
-
 def with_next(
     error: RuleError, source: TensorSource, target: TensorSource | None, options: MappingOptions
 ) -> RuleError:
@@ -201,7 +203,8 @@ class Trying:
     @property
     def aligns(self) -> bool:
         """Whether a look at an alignment shows something."""
-        return self._aligns or bool(self._options.rules or self._options.inline)
+        is_by_rules = bool(self._options.rules or self._options.inline)
+        return self._aligns or is_by_rules or asks_for_pairs(self._source, self._target)
 
     def _ways(self) -> Iterator[MappingOptions]:
         """The asked one first, then what may account for more. Rules that a person wrote are
