@@ -155,6 +155,13 @@ def test_name_tests_are_checked_without_a_checkpoint(tmp_path):
     ]
 
 
+def test_what_drop_takes_is_no_rule_s_and_the_way_out_is_named(tmp_path):
+    text = 'rules: [head.w -> head.w, "** -> **"]\ndrop: ["head.*"]\nkeep: ["head.*"]\n'
+    found = problems(tmp_path, text, catalog("a.w 2", "head.w 2"), catalog("a.w 2", "head.w 2"))
+    assert facts(found)[:1] == [("shadowed-rule", "1:9", "`head.w` gets no key: `head.w` is taken by `drop:`")]
+    assert found[0].notes == ("`drop:` comes before all rules: narrow its pattern, or leave this rule out",)
+
+
 def test_wrapper_prefix_is_named_but_never_stripped_silently(tmp_path):
     wrapped = catalog("module.a.w 2", "module.b.w 2")
     first = problems(tmp_path, "rules: [a.* -> a.*, b.* -> b.*]", wrapped)[0]

@@ -15,6 +15,8 @@ from ckpt_tool.mapping.rules import Rule, RuleSet, RuleSide, Selector, part_of
 from ckpt_tool.tensors import Catalog
 from ckpt_tool.wording import named
 
+DROP = "`drop:`"
+DROPS_FIRST = "`drop:` comes before all rules: narrow its pattern, or leave this rule out"
 INLINE = "-e"
 """Where rules of the command line stand."""
 MAX_EXPLAINED, MAX_COMPARED = 100, 1_000_000
@@ -106,8 +108,9 @@ class _Use:
         pattern, where = rule.sources[0].pattern, rule.sources[0].where
         key = next((key for key in self.source if self._matches(rule, key)), None)
         if key is not None:
-            message = f"`{pattern}` gets no key: `{key}` is taken by {self._taker_of(key)}"
-            return Problem("shadowed-rule", message, where)
+            taker = self._taker_of(key)
+            message = f"`{pattern}` gets no key: `{key}` is taken by {taker}"
+            return Problem("shadowed-rule", message, where, (DROPS_FIRST,) if taker == DROP else ())
         notes = self._notes(rule)
         from ckpt_tool.mapping.reading.misread import NO_EXPRESSIONS, looks_like_an_expression
 
@@ -150,7 +153,7 @@ class _Use:
         for rule, taken in zip(self.rules.rules, self.claims.by_rule, strict=True):
             if any(claim.key == key for claim in taken):
                 return f"line {rule.where.line} (`{rule.text}`)"
-        return "`drop:`"
+        return DROP
 
 
 def _dead_words(rule: Rule, taken: Sequence[Claim]) -> Iterator[Problem]:
