@@ -12,14 +12,23 @@ from ckpt_tool.advising.leftovers import Doubt, Leftovers, in_doubt, shape_misma
 from ckpt_tool.advising.parts import (
     Part,
     contents,
+    is_below,
     is_in_block,
     is_of_a_layer,
+    numbered,
     paths_above,
     siblings_of,
     whole_parts,
 )
 from ckpt_tool.advising.relatives import relatives, structure
-from ckpt_tool.mapping.accounting.heads import ShapeMismatch, are_heads, is_table, is_vocabulary
+from ckpt_tool.mapping.accounting.heads import (
+    ShapeMismatch,
+    are_heads,
+    is_named_head,
+    is_table,
+    is_vocabulary,
+    may_be_head,
+)
 from ckpt_tool.tensors import Shape
 from ckpt_tool.wording import EMPTY
 
@@ -86,17 +95,45 @@ class FreshKeys:
 
     def _place_of(self, part: Part, held: object, shapes: dict[str, Shape]) -> str:
         """Why a module belongs to what is mapped, and can't stay fresh; nothing where it can."""
-        siblings = list(siblings_of(part, list(self._all.made)))
+        siblings = siblings_of(part, list(self._all.made))
         if any(contents(other, self._target, shapes) == held for other in siblings):
             return "is one of several equal blocks, of which others are mapped"
         if is_in_block(part.path, self._used):
             return "is missing in a block that is mapped"
         if any(self._is_deeper(part, other, shapes) for other in siblings):
             return "is one of several blocks of one kind, of which others are mapped"
+        if self._is_between(part, siblings):
+            return "is missing between modules that are mapped"
         is_words = part.is_bare and is_vocabulary(part.path)
         if is_words or all(_is_buffer(key, shapes.get(key, (0, 0))) for key in part.keys):
             return "is missing in the source"
         return ""
+
+    def _is_between(self, part: Part, siblings: Collection[str]) -> bool:
+        """Whether a module of the body is mapped that comes after this one: the number in its name
+        is higher, or, in a network that keeps its order, others stand on both sides of it.
+        """
+        if mine := numbered(part.name):
+            numbers = (numbered(other.rpartition(".")[2]) for other in siblings)
+            if any(other and other[1] > mine[1] for other in numbers):
+                return True
+        if part.is_bare or not self._target.is_ordered or is_named_head(part.path):
+            return False
+        beside = [key for key in self._weights if is_below(key, part.parent)]
+        first, last = (self._places[part.keys[end]] for end in (0, -1))
+        after = [key for key in beside if self._places[key] > last]
+        return any(self._places[key] < first for key in beside) and not all(
+            may_be_head(key, self._target) for key in after
+        )
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {key: place for place, key in enumerate(self._target)}
+
+    @cached_property
+    def _weights(self) -> list[str]:
+        """The weights of the target that are mapped."""
+        return [key for key in self._all.made if len(self._target[key].shape) > 1]
 
     @property
     def renamed(self) -> list[Part]:

@@ -129,7 +129,7 @@ def _counts(
     rules: RuleSet, source: TensorSource, target: TensorSource, options: MappingOptions
 ) -> dict[str, int]:
     """What the rules do for a pair. Raises RuleError, with no problems where they are not
-    for it.
+    for it, or move every tensor under the name that it has.
     """
     from ckpt_tool.mapping.compile import may_fit
 
@@ -137,7 +137,10 @@ def _counts(
     # To say what is wrong with rules that don't fit costs much more than to see that they don't.
     if not may_fit(rules, source.catalog, target.catalog, options.params, config):
         raise RuleError(())
-    return draft_open(source, target, rules, options).counts
+    plan = draft_open(source, target, rules, options)
+    if all(step.inputs == step.outputs and not step.ops for step in plan.steps):
+        raise RuleError(())  # names alone pair these
+    return plan.counts
 
 
 def _lacking(

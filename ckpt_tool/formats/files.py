@@ -269,6 +269,13 @@ _A_MODEL = (
 )
 
 
+_NO_CHECKPOINTS = (
+    *(".py", ".pyc", ".ipynb", ".sh", ".yaml", ".yml", ".toml", ".md", ".rst", ".html", ".log"),
+    *(".png", ".jpg", ".pdf", ".csv"),
+)
+"""Ends of names that no checkpoint has, so that none of them is meant by one."""
+
+
 def _missing(path: str) -> InputError:
     if not os.path.islink(path):
         return InputError(path, "no such file", _nearest(path))
@@ -293,6 +300,7 @@ def _nearest(path: str) -> str | None:
         return f"is {meant} meant?"
     if _FACTORY.fullmatch(path):
         return _A_MODEL.format(path)
+    names = [each for each in names if not each.lower().endswith(_NO_CHECKPOINTS)]
     near = nearest_file(name, names) if len(names) < MAX_NEIGHBOURS else None
     return f"did you mean {os.path.join(folder, near)}?" if near else None
 

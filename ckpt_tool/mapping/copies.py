@@ -4,10 +4,11 @@ as the copy has what they read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 
 from ckpt_tool.errors import Problem, RuleError
+from ckpt_tool.mapping.accounting.wrappers import wrapper_prefix
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.tensors import Catalog, shape_text
 
@@ -21,6 +22,46 @@ def prefixes_of(keys: Iterable[str], plan: Plan) -> list[str]:
     ends = [key.removesuffix(read[0]) for key in known if key.endswith(read[0])]
     before = [one for one in ends if not one or one.endswith(".")]
     return [one for one in before if all(f"{one}{key}" in known for key in read)]
+
+
+def plan_as_named(plan: Plan, keys: Iterable[str]) -> Plan:
+    """The plan for keys that may lack a wrapper's prefix (`module.`) that all of the weights' keys
+    have. Its outputs lose that prefix, too, if all of them have it.
+    """
+    known = dict.fromkeys(keys)
+    prefix = wrapper_prefix(plan.source)
+    if not prefix or plan.kept or _reads_some(plan, known):
+        return plan
+    outputs = [key for step in plan.steps for key in step.outputs]
+    has_prefix = {key.startswith(prefix) for key in outputs}
+    if len(has_prefix) != 1:
+        return plan
+    bare = _without_prefix(plan, prefix)
+    return bare if prefixes_of(known, bare) or _reads_some(bare, known) else plan
+
+
+def _reads_some(plan: Plan, keys: Container[str]) -> bool:
+    return any(key in keys for step in plan.steps for key in step.inputs)
+
+
+def _without_prefix(plan: Plan, prefix: str) -> Plan:
+    def names(keys: Iterable[str]) -> tuple[str, ...]:
+        return tuple(key.removeprefix(prefix) for key in keys)
+
+    def catalog(given: Catalog) -> Catalog:
+        named = given.values()
+        return Catalog(replace(one, key=one.key.removeprefix(prefix)) for one in named)
+
+    steps = [
+        replace(step, inputs=names(step.inputs), outputs=names(step.outputs)) for step in plan.steps
+    ]
+    return replace(
+        plan,
+        steps=tuple(steps),
+        dropped=names(plan.dropped),
+        source=catalog(plan.source),
+        target=plan.target and catalog(plan.target),
+    )
 
 
 def plan_for_copy(plan: Plan, copy: Catalog, name: str) -> Plan:

@@ -75,6 +75,7 @@ def resolve_params(
     """The number of each declared parameter, and a problem for each that has none."""
     numbers: dict[str, int] = {}
     problems: list[Problem] = []
+    unset: set[str] = set()
     names = names_for_patterns(source, rules.strip) if rules.params else {}
     for param in rules.params:
         catalog = dict(target or {}) if param.of_target else names
@@ -89,7 +90,10 @@ def resolve_params(
             continue
         if number is None:
             is_missing = param.of_target and target is None
-            problems.append(_unresolved(param, None if is_missing else catalog))
+            # what a formula makes of a number that is asked for already needs no other
+            if not (param.formula and unset.intersection(param.formula.names)):
+                problems.append(_unresolved(param, None if is_missing else catalog))
+            unset.add(param.name)
         else:
             numbers[param.name] = number
     return numbers, [*problems, *_unknown(rules, params)]

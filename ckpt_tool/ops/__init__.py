@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from ckpt_tool.ops.combining import Split
     from ckpt_tool.ops.copies import Copy
+    from ckpt_tool.ops.fits.fit import Fit
     from ckpt_tool.ops.init import Init
     from ckpt_tool.ops.op import Inverse, Labels, Op, OpError, TensorForm, infer_chain
 
@@ -28,6 +29,7 @@ __all__ = [
     "Cast",
     "Copy",
     "Each",
+    "Fit",
     "Init",
     "Inverse",
     "Labels",
@@ -51,6 +53,7 @@ __getattr__ = bind_on_use(__name__, {
     "chain": "OPS Each invert_chain ops_argument parse_ops run_chain run_step weakest",
     "combining": "Split",
     "copies": "Copy",
+    "fits.fit": "Fit",
     "init": "Init",
     "op": "Inverse Labels Op OpError TensorForm infer_chain",
 })  # fmt: skip

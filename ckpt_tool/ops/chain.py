@@ -284,14 +284,17 @@ def run_step(
     tensors: Sequence[torch.Tensor],
     target: Callable[[], torch.Tensor] | None = None,
 ) -> list[torch.Tensor]:
-    """A step's ops; `target` gives the target's own tensor to a fit that takes what the source
-    lacks from it.
+    """A step's ops; `target` gives the target's own tensor to a fit, wherever it stands, that takes
+    what the source lacks from it.
     """
-    if not ops or not getattr(ops[-1], "needs_target", False):
-        return run_chain(ops, tensors)
-    if target is None:
-        raise OpError(f"`{ops[-1].name}` needs the target's values")
-    return ops[-1].run([*run_chain(ops[:-1], tensors), target()])
+    result = list(tensors)
+    for op in ops:
+        if getattr(op, "needs_target", False):
+            if target is None:
+                raise OpError(f"`{op.name}` needs the target's values")
+            result.append(target())
+        result = op.run(result)
+    return result
 
 
 def invert_chain(ops: Sequence[Op], forms: Sequence[TensorForm] | None = None) -> Inverse:

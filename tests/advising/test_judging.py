@@ -36,6 +36,9 @@ SAFE = {
     "an old head": ([*BODY, "fc.weight 9x8", "fc.bias 9"], BODY),
     "an end of several modules": ([*BODY, "conv_end.weight 9x8x1x1", "bn_end.weight 9", "bn_end.bias 9"], BODY),
     "an old head and a new one": ([*BODY, "fc.weight 9x8", "fc.bias 9"], [*BODY, "cls.0.weight 16x8", "cls.2.weight 5x16"]),
+    "an auxiliary head in the middle": ([*BODY, "up.weight 4x8"], [*BODY, "AuxLogits.fc.weight 9x8", "up.weight 4x8"]),
+    "a neck before a head that is mapped": ([*BODY, "fc.weight 4x8"], [*BODY, "neck.weight 8x7", "fc.weight 4x8"]),
+    "a module before all others": (BODY, ["box.weight 9x7", *BODY]),
     "a square matrix beside what embeds times": (
         ["time_embed.0.weight 8x4", "time_embed.2.weight 8x8", *BODY],
         ["time_embed.0.weight 8x4", "time_embed.2.weight 8x8", *BODY, "to_out.weight 8x8", "to_in.weight 8x4"],
@@ -69,6 +72,14 @@ UNSAFE = {
     "a deeper target": (BODY, [*BODY, "b.2.conv.weight 8x8x3x3"], "`b.2` is one of several equal blocks"),
     "a deeper source": ([*BODY, "b.2.conv.weight 8x8x3x3"], BODY, "`b.2` is one of several equal blocks"),
     "a part of a block": (BODY, [*BODY, "b.0.norm.weight 5"], "`b.0.norm` is missing in a block that is mapped"),
+    "a numbered stage before one that is mapped": (
+        ["s1.0.conv.weight 8x8", *(f"s3.{i}.conv.weight 16x8" for i in range(2))],
+        ["s1.0.conv.weight 8x8", *(f"s2.{i}.conv.weight 12x8" for i in range(3)), *(f"s3.{i}.conv.weight 16x8" for i in range(2))],
+        "`s2` is missing between modules that are mapped",
+    ),
+    "a stage between others by the network's order": (
+        [*BODY, "up.weight 4x8"], [*BODY, "mid.conv.weight 6x8", "up.weight 4x8", "fc.weight 5x4"], "`mid` is missing between modules that are mapped"
+    ),
     "norms that were folded": ([*BODY, "b.0.bn.weight 7"], BODY, "`b.0.bn` is left of a block that is mapped"),
     "a vector by itself": ([*BODY, "logit_bias 7"], BODY, "`logit_bias` is no matrix, and what is mapped may need it"),
     "a norm of the whole": ([*BODY, "norm.weight 7"], BODY, "`norm` has vectors only, as a norm has, and what is mapped may need it"),

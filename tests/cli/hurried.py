@@ -197,3 +197,10 @@ def a_masked_weight(torchvision, timm):
     for part in pruned:
         prune.random_unstructured(part, "weight", 0.5)
     return values_of(pruned, 1), values_of(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)), 2), ()
+
+
+@situation
+def a_file_without_a_stage(torchvision, timm):
+    source = values_of(torchvision.models.resnet50(num_classes=10), 1)
+    stage = [key for key in source if key.startswith("layer3.")]
+    return {key: value for key, value in source.items() if key not in stage}, values_of(torchvision.models.resnet50(num_classes=10), 2), ()

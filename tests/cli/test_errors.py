@@ -277,3 +277,11 @@ def test_types_go_by_the_short_names_of_libraries(tmp_path, name, dtype):
     assert torch.load(tmp_path / "out.pth")["a"].dtype == dtype
     ran = ckpt("map", "a.pth", "-e", "** -> **", "--dtype", "int64", "-o", "no.pth", cwd=tmp_path)
     assert (ran.status, "nor a floating type" in ran.err) == (2, True)
+
+
+def test_only_what_may_be_a_checkpoint_is_meant_by_a_name(tmp_path):
+    for name in ("np.py", "nope.yaml"):
+        (tmp_path / name).touch()
+    assert ckpt("show", "nope.pth", cwd=tmp_path).err.splitlines() == ["error: nope.pth: no such file"]
+    (tmp_path / "nop.pth").touch()
+    assert "did you mean nop.pth?" in ckpt("show", "nope.pth", cwd=tmp_path).err

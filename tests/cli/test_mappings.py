@@ -2,6 +2,7 @@
 
 import json
 
+import torch
 from conftest import ROOT
 from running import ckpt
 
@@ -34,3 +35,13 @@ def test_a_word_is_searched_for_though_a_folder_has_its_name(tmp_path):
     (tmp_path / "run-500").mkdir()
     ran = ckpt("mappings", "run-500", cwd=tmp_path)
     assert (ran.status, "a source and a target, or a word" in ran.err) == (2, True)
+
+
+def test_a_mapping_that_only_copies_equal_names_is_no_find(tmp_path):
+    torch.save({"a.weight": torch.ones(2), "b.weight": torch.ones(3)}, tmp_path / "a.pth")
+    torch.save({"module.a.weight": torch.ones(2), "module.b.weight": torch.ones(3)}, tmp_path / "w.pth")
+    ran = ckpt("mappings", "a.pth", "a.pth", "--json", cwd=tmp_path)
+    found = json.loads(ran.out)
+    assert (found["mappings"], found["next"]) == ([], "ckpt map a.pth a.pth -o mapped.pth")
+    wrapped = json.loads(ckpt("mappings", "w.pth", "a.pth", "--json", cwd=tmp_path).out)
+    assert [each["name"] for each in wrapped["mappings"]] == ["strip_wrappers.yaml"]

@@ -8,6 +8,8 @@ import torch
 from hurried import SITUATIONS
 from running import ckpt
 
+import ckpt_tool
+
 MOST = 3
 """Commands that are followed."""
 
@@ -19,11 +21,11 @@ def proposed(ran):
 
 
 def followed(folder):
-    """The commands from a hurried map on, with their exit statuses."""
+    """The commands from a hurried map on, with their exit statuses, and whether each says that the source has no more."""
     command, done = "map a.pth b.pth -o c.pth", []
     for _ in range(MOST + 1):
         ran = ckpt(*shlex.split(command), cwd=folder)
-        done.append((command, ran.status))
+        done.append((command, ran.status, "hint: no key of the source is left over" in ran.err))
         command = proposed(ran)
         if ran.status == 0 or command is None:
             break
@@ -49,7 +51,7 @@ def test_what_next_says_leads_home(name, torchvision, timm, tmp_path):
         assert any(is_right(file, truth) for truth in truths), done
     else:
         assert not file.exists(), done
-        assert len(done) > 1, "a refusal says how to go on"
+        assert len(done) > 1 or done[0][2], "a refusal says how to go on"
 
 
 @pytest.fixture
@@ -264,3 +266,59 @@ def test_a_misspelt_name_with_a_placeholder_is_found_by_its_form(tmp_path):
     ran = ckpt("map", "a.pth", "b.pth", "-e", "enc.stge{i}.** -> net.s{i}.**", "-o", "out.pth", cwd=tmp_path)
     assert "nearest path: enc.stage{i}" in ran.err
     assert shlex.split(proposed(ran)) == ["map", "a.pth", "b.pth", "-e", "enc.stage{i}.** -> net.s{i}.**", "-o", "out.pth"]
+
+
+def test_a_rule_without_the_wrapper_s_prefix_leads_to_the_same_command_with_it(tmp_path):
+    torch.save({"module.stem.w": torch.rand(3), "module.a.w": torch.rand(3)}, tmp_path / "a.pth")
+    torch.save({"layer0.w": torch.rand(3), "b.w": torch.rand(3)}, tmp_path / "b.pth")
+    ran = ckpt("map", "a.pth", "b.pth", "-e", "stem.* -> layer0.*", "-e", "module.a.* -> b.*", "-o", "out.pth", cwd=tmp_path)
+    assert "begins with `module.`: write `-e 'module.stem.* -> layer0.*'`" in ran.err
+    assert shlex.split(proposed(ran)) == ["map", "a.pth", "b.pth", "-e", "module.stem.* -> layer0.*", "-e", "module.a.* -> b.*", "-o", "out.pth"]
+    assert ckpt(*shlex.split(proposed(ran)), cwd=tmp_path).status == 0
+    with pytest.raises(ckpt_tool.RuleError) as caught:
+        ckpt_tool.plan(tmp_path / "a.pth", tmp_path / "b.pth", rules=["stem.* -> layer0.*", "module.a.* -> b.*"])
+    assert caught.value.problems[0].notes == ('every key of the source begins with `module.`: write `rules=["module.stem.* -> layer0.*"]`',)
+    assert caught.value.next == {"rules": ["module.stem.* -> layer0.*", "module.a.* -> b.*"]}
+
+
+def test_misspelt_rules_of_a_file_are_to_be_corrected_there(tmp_path):
+    torch.save({f"layer{i}.0.bottleneck.w": torch.rand(3) for i in range(2)} | {"stem.w": torch.rand(2)}, tmp_path / "a.pth")
+    torch.save({f"stage{i}.0.neck.w": torch.rand(3) for i in range(2)} | {"first.w": torch.rand(2)}, tmp_path / "b.pth")
+    (tmp_path / "r.yaml").write_text('rules: ["stme.w -> first.w", "layer{s}.{b}.botleneck.* -> stage{s}.{b}.neck.*"]\n')
+    for command in ("map a.pth b.pth -r r.yaml -o o.pth", "check r.yaml a.pth b.pth"):
+        ran = ckpt(*command.split(), cwd=tmp_path)
+        assert (ran.status, proposed(ran)) == (1, None)
+        assert "nearest key: stem.w" in ran.err
+        assert "nearest path: layer{s}.{b}.bottleneck" in ran.err
+
+
+def test_what_nothing_aligns_leads_to_the_pair_that_is_asked_for(tmp_path):
+    def tower(name, leaf):
+        return {f"{name}.blocks.{i}.{leaf}.w": torch.rand(4, 4) for i in range(3)}
+
+    torch.save(tower("q", "one") | tower("k", "one"), tmp_path / "a.pth")
+    torch.save(tower("left", "two") | tower("right", "two"), tmp_path / "b.pth")
+    for command in ("map a.pth b.pth -o o.pth", "plan a.pth b.pth --by auto", "diff a.pth b.pth --renames"):
+        ran = ckpt(*command.split(), cwd=tmp_path)
+        assert proposed(ran) == "suggest a.pth b.pth", command
+    ran = ckpt("suggest", "a.pth", "b.pth", cwd=tmp_path)
+    assert "hint: --hint 'q.blocks.0.one.w -> left.blocks.0.two.w'" in ran.err
+    assert proposed(ran) is None
+
+
+def test_an_adapter_alone_has_no_look_that_says_more(tmp_path):
+    torch.save({f"base_model.model.{i}.q.lora_{side}.weight": torch.rand(2, 4) for i in range(2) for side in "AB"}, tmp_path / "a.pth")
+    torch.save({f"{i}.q.weight": torch.rand(4, 4) for i in range(2)}, tmp_path / "b.pth")
+    ran = ckpt("map", "a.pth", "b.pth", "-o", "o.pth", cwd=tmp_path)
+    assert "which adds to a base model" in ran.err
+    assert proposed(ran) is None
+
+
+def test_a_fit_can_stand_beside_the_rules_that_lack_it(tmp_path):
+    torch.save({"emb.w": torch.rand(10, 4), "fc.w": torch.rand(8, 8)}, tmp_path / "a.pth")
+    torch.save({"emb.w": torch.rand(12, 4), "fc.w": torch.rand(8, 8)}, tmp_path / "b.pth")
+    (tmp_path / "r.yaml").write_text('rules: ["** -> **"]\n')
+    (tmp_path / "fit.yaml").write_text("fit: [{emb.w: rows}]\n")
+    ran = ckpt("map", "a.pth", "b.pth", "--rules", "r.yaml", "-o", "o.pth", cwd=tmp_path)
+    assert "hint: `fit:` can stand in a rule file of its own: `--rules r.yaml --rules fit.yaml`" in ran.err
+    assert ckpt("map", "a.pth", "b.pth", "--rules", "r.yaml", "--rules", "fit.yaml", "-o", "o.pth", cwd=tmp_path).status == 0

@@ -391,6 +391,27 @@ def test_an_averaged_model_keeps_the_prefix_of_all_its_keys(tmp_path):
     assert list(torch.load(tmp_path / "new.pth")["ema"]) == ["n_averaged", "module.net.a.w", "module.net.b.w"]
 
 
+@pytest.mark.parametrize(("new", "of_model"), [("", ["x.w", "y.w"]), ("module.", ["module.x.w", "module.y.w"])])
+def test_a_copy_without_the_prefix_of_the_weights_keys_is_mapped_without_it(tmp_path, new, of_model):
+    average = {"a.w": torch.randn(2, 2), "b.w": torch.randn(3)}
+    weights = {f"module.{key}": value + 1 for key, value in average.items()}
+    rules = ("-e", f"module.a.* -> {new}x.*", "-e", f"module.b.* -> {new}y.*")
+    for name, copy in (("all", average), ("some", {"b.w": average["b.w"]})):
+        torch.save({"model": weights, "ema": copy, "epoch": 1}, tmp_path / f"{name}.pth")
+        assert "--also '#ema' maps it, too" in ckpt("map", "all.pth", *rules, "-o", f"told_{name}.pth", cwd=tmp_path).out
+        ran = ckpt("map", f"{name}.pth", *rules, "--also", "#ema", "-o", f"new_{name}.pth", cwd=tmp_path)
+        assert ran.status == 0, ran.err
+        made = torch.load(tmp_path / f"new_{name}.pth")
+        assert list(made["model"]) == of_model
+        assert {key: value.tolist() for key, value in made["ema"].items()} == {f"{'xy'['ab'.index(key[0])]}.w": value.tolist() for key, value in copy.items()}
+
+
+def test_outputs_that_have_the_prefix_in_part_leave_a_copy_without_it_alone(tmp_path):
+    torch.save({"model": {"module.a.w": torch.ones(2), "module.b.w": torch.ones(3)}, "ema": {"a.w": torch.ones(2), "b.w": torch.ones(3)}, "epoch": 1}, tmp_path / "run.pth")
+    ran = ckpt("map", "run.pth", "-e", "module.a.* -> module.x.*", "-e", "module.b.* -> y.*", "--also", "#ema", "-o", "new.pth", cwd=tmp_path)
+    assert (ran.status, "`#ema` has none of the weights' keys" in ran.err) == (2, True)
+
+
 def test_a_copy_that_the_plan_does_not_fit_is_refused(tmp_path):
     weights = {"q.weight": torch.randn(2, 4), "k.weight": torch.randn(2, 4), "fc.weight": torch.randn(3, 4)}
     cases = {

@@ -247,3 +247,10 @@ def test_the_config_of_either_side_gives_numbers(tmp_path, side):
     assert ckpt("plan", "source/a.safetensors", "target/b.safetensors", "-r", "r.yaml", cwd=tmp_path).status == 0
     (tmp_path / side / "config.json").unlink()
     assert "`heads` has no number" in ckpt("plan", "source/a.safetensors", "target/b.safetensors", "-r", "r.yaml", cwd=tmp_path).err
+
+
+def test_a_number_that_follows_from_a_missing_one_is_not_asked_for(tmp_path):
+    text = "params: {heads: {from: n_head}, kv_heads: {from: n_kv_head, value: heads}}\nrules: ['w -> {q,k}: {split: 0, sizes: [heads, kv_heads]}']\n"
+    found = problems(tmp_path, text, catalog("w 8x2"), catalog("q 4x2", "k 4x2"))
+    assert [(each.code, each.message) for each in found] == [("unset-param", "`heads` has no number")]
+    assert problems(tmp_path, text, catalog("w 8x2"), catalog("q 4x2", "k 4x2"), params={"heads": 4}) == []

@@ -155,11 +155,26 @@ def test_name_tests_are_checked_without_a_checkpoint(tmp_path):
     ]
 
 
+def test_what_drop_takes_is_no_rule_s_and_the_way_out_is_named(tmp_path):
+    text = 'rules: [head.w -> head.w, "** -> **"]\ndrop: ["head.*"]\nkeep: ["head.*"]\n'
+    found = problems(tmp_path, text, catalog("a.w 2", "head.w 2"), catalog("a.w 2", "head.w 2"))
+    assert facts(found)[:1] == [("shadowed-rule", "1:9", "`head.w` gets no key: `head.w` is taken by `drop:`")]
+    assert found[0].notes == ("`drop:` comes before all rules: narrow its pattern, or leave this rule out",)
+
+
 def test_wrapper_prefix_is_named_but_never_stripped_silently(tmp_path):
     wrapped = catalog("module.a.w 2", "module.b.w 2")
     first = problems(tmp_path, "rules: [a.* -> a.*, b.* -> b.*]", wrapped)[0]
     assert first.notes == ('every key of the source begins with `module.`: add `strip: ["module."]`',)
     assert problems(tmp_path, 'rules: [a.* -> a.*, b.* -> b.*]\nstrip: ["module."]', wrapped) == []
+    by_prefix = problems(tmp_path, "rules: [module.a.* -> a.*, b.* -> b.*]", wrapped)[0]
+    assert by_prefix.notes == ("every key of the source begins with `module.`: begin it with `module.`, as other rules do",)
+    assert problems(tmp_path, "rules: [module.a.v -> a.v, module.b.* -> b.*]", wrapped)[0].notes == ("nearest key: module.a.w",)
+
+
+def test_the_nearest_path_of_a_misspelt_rule_has_the_wrapper_s_prefix(tmp_path):
+    wrapped = catalog("module.stem.w 2", "module.body.w 2")
+    assert problems(tmp_path, "rules: [stme.* -> a.*, module.body.* -> b.*]", wrapped)[0].notes == ("nearest path: module.stem",)
 
 
 def test_parameter_without_a_number(tmp_path):

@@ -1,15 +1,21 @@
 """Fits: equal to timm's own results, to float rounding; and what they refuse."""
 
+import json
+
 import pytest
 import torch
 from literals import catalog, facts, problems, rules
+from safetensors.torch import load_file
 
+import ckpt_tool
 from ckpt_tool import MappingOptions, load_into
+from ckpt_tool.api import map_checkpoint
 from ckpt_tool.mapping import compile_plan
 from ckpt_tool.ops import OpError, TensorForm, run_step
 from ckpt_tool.ops.fits import parse_fit
 from ckpt_tool.report.plan import why_text
 from ckpt_tool.tensors import DType
+from ckpt_tool.torch_bridge import DTYPES
 
 
 def fitted(argument, source, shape, target=None):
@@ -105,6 +111,61 @@ def test_rows_that_both_have_are_the_sources(rows):
     assert torch.equal(result[:8], source[:rows])
     assert torch.equal(result[8:], target[8:])
 
+
+TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F64": torch.float64}
+GROWN_PREFIX, LOST_PREFIX = ({"resize_grid": {"prefix": 1, "new_prefix": count}} for count in (2, 0))
+NOTHING = slice(0, 0)
+RESIZED = [
+    ("rows", (6, 4), (9, 4), slice(6, None)),
+    ("rows", (6, 4), (3, 4), NOTHING),
+    (GROWN_PREFIX, (1, 17, 4), (1, 27, 4), (slice(None), slice(1, 2))),
+    (GROWN_PREFIX, (1, 17, 4), (1, 18, 4), (slice(None), slice(1, 2))),
+    (LOST_PREFIX, (1, 17, 4), (1, 25, 4), NOTHING),
+    ("resize_bias", (49, 3), (121, 3), NOTHING),
+    ({"resize_bias": {"extra": 3}}, (52, 3), (124, 3), NOTHING),
+    ("resize_patch", (4, 3, 4, 4), (4, 3, 6, 6), NOTHING),
+    ("input_channels", (4, 3, 3, 3), (4, 4, 3, 3), NOTHING),
+    ("input_channels", (4, 3, 3, 3), (4, 1, 3, 3), NOTHING),
+]
+
+
+@pytest.mark.parametrize("policy", ["target", "source", "F32", "BF16", "F64"])
+@pytest.mark.parametrize(("given", "wanted"), [("BF16", "F32"), ("F16", "F32"), ("F32", "F16"), ("BF16", "F16"), ("F32", "BF16"), ("F32", "F32")])
+@pytest.mark.parametrize(("fit", "old", "new", "own_part"), RESIZED)
+def test_a_fit_rounds_once_and_to_the_outputs_dtype(fit, old, new, own_part, given, wanted, policy, tmp_path):
+    (tmp_path / "r.yaml").write_text(json.dumps({"rules": ["t -> t"], "fit": [{"t": fit}]}))
+    source, own = {"t": made(*old).to(TYPES[given])}, {"t": (made(*new) / 3).to(TYPES[wanted])}
+    ways = {"rules": str(tmp_path / "r.yaml"), "dtypes": policy}
+    dtype = TYPES[{"target": wanted, "source": given}.get(policy, policy)]
+    plan = ckpt_tool.plan(source, own, **ways)
+    result = plan.apply(source)["t"]
+    assert plan.outputs["t"].dtype is DTYPES[str(dtype).removeprefix('torch.')]
+    assert torch.equal(result, fitted(fit, source["t"].float(), new, own["t"].float()).to(dtype))
+    assert torch.equal(result[own_part], own["t"][own_part].to(dtype))
+    if dtype is TYPES[wanted]:
+        live = torch.nn.ParameterDict({"t": own["t"].clone()})
+        ckpt_tool.load_into(live, source, **ways)
+        assert torch.equal(live["t"], result)
+
+
+def test_a_fit_of_another_dtype_is_written_and_verified(tmp_path):
+    torch.save({"emb": made(10, 4).bfloat16(), "w": made(2).bfloat16()}, tmp_path / "a.pth")
+    torch.save({"emb": (own := made(12, 4) / 3), "w": made(2)}, tmp_path / "b.pth")
+    (tmp_path / "r.yaml").write_text('rules: ["** -> **"]\nfit: [emb: rows]\n')
+    for dtype, cast in (("target", torch.float32), ("F32", torch.float32), ("F16", torch.float16)):
+        ways = {"rules": str(tmp_path / "r.yaml"), "dtypes": dtype}
+        output = tmp_path / f"{dtype}.safetensors"
+        ckpt_tool.map(tmp_path / "a.pth", tmp_path / "b.pth", output, **ways)
+        assert torch.equal(load_file(output)["emb"], torch.cat([made(10, 4).bfloat16().to(cast), own[10:].to(cast)]))
+        assert not ckpt_tool.verify(output, tmp_path / "a.pth", tmp_path / "b.pth", **ways).mismatches
+
+
+def test_what_the_target_s_own_values_lose_is_told(tmp_path):
+    text = "rules: ['** -> **']\nfit: [t: rows]\n"
+    notes = compile_plan(rules(tmp_path, text), catalog("t 2x3 BF16"), catalog("t 4x3 F32"), dtypes="source").notes
+    assert "1 tensor is cast: F32 to BF16 keeps 8 of 24 significand bits" in notes
+    notes = compile_plan(rules(tmp_path, text), catalog("t 4x3 BF16"), catalog("t 2x3 F32"), dtypes="source").notes
+    assert not any("is cast" in note for note in notes)
 
 REFUSED = [
     ("resize_grid", (1, 197, 8), (1, 577, 9), "`resize_grid` of 1×197×8 to 1×577×9: only the number of positions may differ"),
@@ -222,8 +283,6 @@ def test_fits_load_into_a_live_model(tmp_path):
 
 
 def test_fits_are_written(timm, tmp_path):
-    from ckpt_tool.api import map_checkpoint
-
     (tmp_path / "r.yaml").write_text(TEXT)
     values = {"pos": made(1, 17, 4), "head.w": made(10, 4), "extra.w": made(5), "same": made(2)}
     fresh = {"pos": made(1, 65, 4), "head.w": made(12, 4), "extra.w": made(6), "same": made(2) + 1}
@@ -252,7 +311,6 @@ def test_a_class_token_less_or_a_distillation_token_more(tmp_path):
 
 def test_a_key_list_as_target_has_no_tokens_to_keep(tmp_path):
     from ckpt_tool import InputError
-    from ckpt_tool.api import map_checkpoint
 
     torch.save({"pos_embed": made(1, 17, 4)}, tmp_path / "a.pth")
     (tmp_path / "b.keys").write_text("pos_embed\tF32\t1x18x4\n")
@@ -275,3 +333,49 @@ def test_many_fitted_tensors_are_told_in_one_line(tmp_path):
         "`l.{0..11}.head.w` (12) stay fresh: 5 → 6",
         "`l.{6..11}.table` (6) are fitted by `resize_bias`, which is not exact: 169×3 → 729×3, window 7×7 → 14×14, taken as squares",
     )
+
+
+COPIED = """\
+rules:
+  - "wte.weight -> {wte,lm_head}.weight: copy"
+  - "l.* -> l.*"
+fit:
+  - "{wte,lm_head}.weight": rows
+"""
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_each_copy_of_a_tensor_is_fitted(tmp_path, is_tied):
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wte, self.lm_head, self.l = torch.nn.Embedding(12, 4), torch.nn.Linear(4, 12, bias=False), torch.nn.Linear(2, 2)
+            if is_tied:
+                self.lm_head.weight = self.wte.weight
+
+    (tmp_path / "r.yaml").write_text(COPIED)
+    network, source = Network(), {"wte.weight": made(10, 4), "l.weight": made(2, 2), "l.bias": made(2)}
+    own = {key: value.clone() for key, value in network.state_dict().items()}
+    assert set(ckpt_tool.load_into(network, source, rules=str(tmp_path / "r.yaml")).loaded) == set(own)
+    for module in (network.wte, network.lm_head):
+        assert torch.equal(module.weight[:10], source["wte.weight"])
+    assert torch.equal(network.wte.weight[10:], own["wte.weight"][10:])
+    assert torch.equal(network.lm_head.weight[10:], own["lm_head.weight"][10:])
+
+
+def test_only_the_copies_of_another_shape_are_fitted(tmp_path):
+    target = catalog("wte.weight 12x4", "lm_head.weight 10x4", "l.w 2")
+    plan = compile_plan(rules(tmp_path, COPIED), catalog("wte.weight 10x4", "l.w 2"), target)
+    assert {key: [op.name for op in step.ops] for step in plan.steps for key in step.outputs} == {"wte.weight": ["rows"], "lm_head.weight": [], "l.w": []}
+    fresh = compile_plan(rules(tmp_path, COPIED.replace("rows", "fresh")), catalog("wte.weight 10x4", "l.w 2"), target)
+    assert (fresh.kept, fresh.dropped) == (("wte.weight",), ())
+    both = catalog("wte.weight 12x4", "lm_head.weight 12x4", "l.w 2")
+    fresh = compile_plan(rules(tmp_path, COPIED.replace("rows", "fresh")), catalog("wte.weight 10x4", "l.w 2"), both)
+    assert (fresh.kept, fresh.dropped) == (("wte.weight", "lm_head.weight"), ("wte.weight",))
+
+
+def test_a_fit_of_one_of_several_parts_is_a_problem(tmp_path):
+    text = "rules: ['w -> {a,b}: {split: 0, sizes: [4, 4]}']\nfit: [{a: rows}]\n"
+    found = problems(tmp_path, text, catalog("w 8x4"), catalog("a 3x4", "b 4x4"))
+    assert facts(found)[-1] == ("bad-fit", "2:8", "`rows` can't adapt `a`, one of 2 tensors that `split` makes")
+    assert not any("`fit: " in note for each in found for note in each.notes)

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 from ckpt_tool.api.diffs import Comparison
 from ckpt_tool.api.next_steps.commands import (
     WayOn,
-    are_to_be_corrected,
     command,
     free_path,
     is_read_once,
-    lack_nothing,
     map_command,
 )
 from ckpt_tool.api.next_steps.drafts import is_draft, to_decide
 from ckpt_tool.api.next_steps.refused import Trying
+from ckpt_tool.api.next_steps.said import says_enough
 from ckpt_tool.api.next_steps.swapped import are_swapped, swapped
 from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.api.requirements import has_values
@@ -132,8 +131,7 @@ def _can_be_read(options: MappingOptions) -> bool:
 
 
 def _draft_helps(problems: Sequence[Problem], options: MappingOptions) -> bool:
-    is_said = are_to_be_corrected(problems) or lack_nothing(problems, options)
-    return bool(problems) and not is_draft(options) and not is_said
+    return bool(problems) and not is_draft(options) and not says_enough(problems, options)
 
 
 def _are_swapped(
@@ -166,7 +164,8 @@ def after_suggestion(
     ):
         return by_itself
     if found.plan is None:
-        return command("diff", names)
+        is_asked = bool(found.alignment.questions or found.shape_mismatches)
+        return None if is_asked else command("diff", names)
     return command("suggest", names, *asked, "-o", free_path("rules", ".yaml"))
 
 
@@ -218,6 +217,6 @@ def _way_between(
             trying = Trying(opened_source, opened_target, options)
             best = trying.best() if aligning else trying.asked()
             line = map_command(source, target, best.options) if best else None
-            return _WayBetween(line, not aligning or trying.aligns)
+            return _WayBetween(line, line is not None or not aligning or trying.aligns)
     except CkptError:
         return _WayBetween()

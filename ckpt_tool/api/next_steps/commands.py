@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 
 from ckpt_tool.api.options import DTypePolicy, MappingOptions
 from ckpt_tool.api.sides import is_factory
-from ckpt_tool.errors import Problem
 from ckpt_tool.formats.opening import STDIN, split_fragment
 from ckpt_tool.frozen import frozen
 from ckpt_tool.tensors import DType
@@ -18,9 +17,6 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl")
 
 FILES_ONLY = ("show", "diff")
 """Commands whose sides are files: none is code that builds a model."""
-
-NUMBERS = ("unset-param", "unknown-param", "param-mismatch", "bad-param")
-"""Problems with the numbers of parameters, which no look at a checkpoint shows."""
 
 
 @frozen
@@ -127,28 +123,3 @@ def free_path(stem: str, suffix: str) -> str:
 def is_read_once(*paths: str) -> bool:
     """Whether one of these is stdin, which another command can't read again."""
     return STDIN in paths
-
-
-def are_to_be_corrected(problems: Sequence[Problem]) -> bool:
-    """Whether all that is wrong says itself what to change, an option's pattern that matches
-    nothing or everything, a number that was expected or that is missing, a type, or a shape that a
-    `fit:` adapts: no draft says more.
-    """
-    return bool(problems) and all(
-        problem.code in ("expect", "dtype", *NUMBERS)
-        or (problem.code == "shape" and "`fit: " in "".join(problem.notes))
-        or (problem.code in ("dead-rule", "nothing-pairs") and _is_option(problem))
-        for problem in problems
-    )
-
-
-def lack_nothing(problems: Sequence[Problem], options: MappingOptions) -> bool:
-    """Whether rules use or drop every key of the source, and keys of the target are left to be
-    kept: nothing of the source is there for them.
-    """
-    is_by_rules = bool(options.rules or options.inline)
-    return is_by_rules and {problem.code for problem in problems} == {"unmapped-target"}
-
-
-def _is_option(problem: Problem) -> bool:
-    return problem.where is not None and problem.where.file.startswith(("--drop", "--keep"))

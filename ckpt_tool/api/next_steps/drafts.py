@@ -10,11 +10,14 @@ from ckpt_tool.api.next_steps.commands import command
 
 if TYPE_CHECKING:
     from ckpt_tool.api.options import MappingOptions
+    from ckpt_tool.engine.sources import TensorSource
     from ckpt_tool.errors import Problem
 
 DRAFTED = "# Drafted from"
 """How a rule file begins that `ckpt suggest` has written."""
 
+MAX_ASKED = 20_000
+"""Keys of a side up to which it is tried whether a draft asks for pairs."""
 MAX_BYTES = 1 << 20
 _WAITING = re.compile(r"# (  - |(drop|keep|fit):)")
 """A rule, a section or a line of one, as a comment."""
@@ -94,3 +97,16 @@ def look(aligns: bool, sides: Sequence[str], options: MappingOptions) -> str | N
     drafted = None if is_draft(options) else command("suggest", sides)
     compared = command("diff", sides)
     return drafted or compared if aligns else compared or drafted
+
+
+def asks_for_pairs(source: TensorSource, target: TensorSource) -> bool:
+    """Whether a draft for two sides of which nothing aligns names what a person could pair. Costs
+    an alignment.
+    """
+    catalogs = source.catalog, target.catalog
+    if max(map(len, catalogs)) > MAX_ASKED:
+        return False
+    from ckpt_tool.align import suggest
+
+    found = suggest(*catalogs)
+    return bool(found.alignment.questions or found.shape_mismatches)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tool.mapping.accounting.nearest import meant_pattern
+from ckpt_tool.mapping.accounting.wrappers import wrapper_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -32,7 +33,9 @@ def respelt(
         start = where.column - 1
         end = start + where.length
         keys = target if where.file == "--keep" else source
-        meant = meant_pattern(where.text[start:end], keys)
+        meant = _below_wrapper(where.text[start:end], keys) or meant_pattern(
+            where.text[start:end], keys
+        )
         if meant is None:
             return None
         field = _OPTIONS[where.file]
@@ -41,3 +44,14 @@ def respelt(
         changed: dict[str, Any] = {field: tuple(texts)}
         options = replace(options, **changed)
     return options if dead else None
+
+
+def _below_wrapper(pattern: str, keys: Collection[str]) -> str | None:
+    """The pattern with the wrapper's prefix that all keys have, where it matches some then."""
+    from ckpt_tool.keys import Matcher, parse
+
+    prefix = wrapper_prefix(keys)
+    if not prefix or pattern.startswith(prefix):
+        return None
+    matcher = Matcher(parse(f"{prefix}{pattern}"))
+    return f"{prefix}{pattern}" if any(matcher.match(key) is not None for key in keys) else None

@@ -10,17 +10,21 @@ from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.next_steps.attempts import Attempt, fresh_values, rank
 from ckpt_tool.api.next_steps.casting import casting, casts_plainly, is_strict
 from ckpt_tool.api.next_steps.commands import (
-    NUMBERS,
     WayOn,
-    are_to_be_corrected,
     arguments,
     command,
     free_path,
-    lack_nothing,
     suffix_for,
 )
-from ckpt_tool.api.next_steps.drafts import look, to_decide
+from ckpt_tool.api.next_steps.drafts import asks_for_pairs, look, to_decide
 from ckpt_tool.api.next_steps.leftovers import keys_beyond, leftovers_of
+from ckpt_tool.api.next_steps.said import (
+    is_part_alone,
+    more_hint,
+    numbers_hint,
+    says_enough,
+    says_it_all,
+)
 from ckpt_tool.api.next_steps.swapped import are_swapped, swapped
 from ckpt_tool.api.options import MappingOptions, stated
 from ckpt_tool.api.requirements import has_values
@@ -52,7 +56,7 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
     if STDIN in sides:
         return WayOn()
     if planned.target is None:
-        is_said = all(map(_says_it_all, planned.problems))
+        is_said = all(map(says_it_all, planned.problems))
         return WayOn(None if is_said else command("show", sides))
     if _has_rivals(planned.source):
         chosen = _with_rival(planned, options, verb, more)
@@ -65,33 +69,34 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
     if cast := casting(planned.source, planned.target, options, planned.problems):
         return WayOn(command(verb, sides, *arguments(cast), *more))
     trying = Trying(planned.source, planned.target, options)
-    if best := _respelt(planned, options) or trying.best():
+    if best := _respelt(planned.source, planned.target, options, planned.problems) or trying.best():
         line = command(_verb(verb, planned, best), sides, *arguments(best.options), *more)
         if line:
             return WayOn(line)
     if undecided := to_decide(options, planned.problems):
         return WayOn(None, undecided)
-    is_said = are_to_be_corrected(planned.problems) or lack_nothing(planned.problems, options)
-    return WayOn(
-        None if is_said else look(trying.aligns, sides, options), _numbers_hint(trying.lacking)
-    )
+    return _look(planned, options, trying, sides)
 
 
-def _says_it_all(problem: Problem) -> bool:
-    """Whether a look at the source says no more than a problem of a plan without a target."""
-    said = ("unmapped-source", "collision", "dtype", "expect", *NUMBERS)
-    is_cast = problem.code == "bad-op" and problem.message.startswith("`cast`")
-    return problem.code in said or is_cast
+def _look(planned: Planned, options: MappingOptions, trying: Trying, sides: Sequence[str]) -> WayOn:
+    """A look at what stands in the way, where that says more than the problems; and hints."""
+    numbers = numbers_hint(trying.lacking)
+    if says_enough(planned.problems, options) or is_part_alone(planned.source, planned.problems):
+        return WayOn(None, numbers or more_hint(planned.problems, options))
+    return WayOn(look(trying.aligns, sides, options), numbers)
 
 
-def _respelt(planned: Planned, options: MappingOptions) -> Attempt | None:
+def _respelt(
+    source: TensorSource,
+    target: TensorSource,
+    options: MappingOptions,
+    problems: Sequence[Problem],
+) -> Attempt | None:
     """What was asked for with its misspelt patterns corrected, where that goes through."""
     from ckpt_tool.api.next_steps.misspelt import respelt
 
-    assert planned.target is not None
-    sides = planned.source.catalog, planned.target.catalog
-    meant = respelt(options, planned.problems, *sides)
-    return Trying(planned.source, planned.target, meant).asked() if meant else None
+    meant = respelt(options, problems, source.catalog, target.catalog)
+    return Trying(source, target, meant).asked() if meant else None
 
 
 def _with_rival(
@@ -148,20 +153,16 @@ def _choose_rival(
     return found[0][1], found[0][0].options
 
 
-def _numbers_hint(lacking: Sequence[ShippedMapping]) -> str:
-    if not lacking:
-        return ""
-    numbers = " and ".join(f"--set {name}=…" for name in lacking[0].needs)
-    return f"{lacking[0].name} maps these two as soon as it has its numbers: `{numbers}`"
-
-
 def with_next(
     error: RuleError, source: TensorSource, target: TensorSource | None, options: MappingOptions
 ) -> RuleError:
     """The error of a library's call, with keyword arguments with which it goes through, where some
     are known.
     """
-    best = Trying(source, target, options).best() if target is not None else None
+    best = None
+    if target is not None:
+        best = _respelt(source, target, options, error.problems)
+        best = best or Trying(source, target, options).best()
     return RuleError(error.problems, error.tally, stated(best.options) if best else None)
 
 
@@ -202,7 +203,8 @@ class Trying:
     @property
     def aligns(self) -> bool:
         """Whether a look at an alignment shows something."""
-        return self._aligns or bool(self._options.rules or self._options.inline)
+        is_by_rules = bool(self._options.rules or self._options.inline)
+        return self._aligns or is_by_rules or asks_for_pairs(self._source, self._target)
 
     def _ways(self) -> Iterator[MappingOptions]:
         """The asked one first, then what may account for more. Rules that a person wrote are

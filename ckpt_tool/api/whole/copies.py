@@ -15,7 +15,7 @@ from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import split_fragment
 from ckpt_tool.formats.torch_files.contents import ReadPickle
 from ckpt_tool.formats.torch_files.state_dicts import Container
-from ckpt_tool.mapping.copies import plan_for_copy, prefixes_of
+from ckpt_tool.mapping.copies import plan_as_named, plan_for_copy, prefixes_of
 from ckpt_tool.tensors import Catalog
 
 if TYPE_CHECKING:
@@ -44,9 +44,10 @@ def copy_parts(weights: Part, names: Iterable[str], stack: ExitStack) -> Iterato
         if any(where.value is one for one in taken):
             raise InputError("--also", f"`{name}` is mapped already", "leave it out")
         taken.append(where.value)
-        prefix = _prefix(copy, plan, name, where.text, source)
-        view = _of_weights(copy, prefix, plan.source)
-        made = plan_for_copy(plan, view.catalog, wanted)
+        named = plan_as_named(plan, copy.catalog)
+        prefix = _prefix(copy, named, name, where.text, source)
+        view = _of_weights(copy, prefix, named.source)
+        made = plan_for_copy(named, view.catalog, wanted)
         _check_average(copy, prefix, made, name)
         yield Part(where.path, made, view, weights.target, prefix)
 
@@ -177,7 +178,8 @@ def other_copies(planned: Planned, mapped: Sequence[str]) -> list[str]:
         inside = [key[len(place.path) + 1 :] for key in keys if key.startswith(f"{place.path}.")]
         is_mapped = any(f"{name}.".startswith(f"{place.path}.") for name in mapped)
         is_other = place.path and place.path != contents.taken and not is_mapped
-        prefixes = prefixes_of(inside, planned.plan) if is_other else []
+        plan = plan_as_named(planned.plan, inside)
+        prefixes = prefixes_of(inside, plan) if is_other else []
         inner = [_dict_of_weights(planned.source, place.path, one) for one in prefixes]
         found += [each or place.path for each in inner if each or len(prefixes) == 1]
     return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats.torch_files.state_dicts import is_averaged_copy
-from ckpt_tool.mapping.copies import prefixes_of
+from ckpt_tool.mapping.copies import plan_as_named, prefixes_of
 from ckpt_tool.optimizers import recognise
 from ckpt_tool.optimizers.naming import HINT, PARAMETERS_ALONE, keys_of_parameters, may_be_trained
 from ckpt_tool.optimizers.shapes import shape_of
@@ -73,7 +73,9 @@ def other_owner(
     owner = _by_name(path, candidates) if path else None
     if owner is None and is_own:
         name = next(iter(fitting))
-        can_be_mapped = bool(path) and bool(prefixes_of(fitting[name], plan))
+        can_be_mapped = bool(path) and bool(
+            prefixes_of(fitting[name], plan_as_named(plan, fitting[name]))
+        )
         raise InputError(
             saved.label,
             f"may be the optimizer of the weights, and that of `{name}`",

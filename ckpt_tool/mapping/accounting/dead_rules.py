@@ -15,13 +15,18 @@ from ckpt_tool.mapping.rules import Rule, RuleSet, RuleSide, Selector, part_of
 from ckpt_tool.tensors import Catalog
 from ckpt_tool.wording import named
 
+DROP = "`drop:`"
+DROPS_FIRST = "`drop:` comes before all rules: narrow its pattern, or leave this rule out"
+INLINE = "-e"
+"""Where rules of the command line stand."""
 MAX_EXPLAINED, MAX_COMPARED = 100, 1_000_000
 """Patterns that no key fits for which it is said why, and keys that these are compared with."""
 
 
 def check_rules_of_use(rules: RuleSet, claims: Claims, source: Catalog) -> Iterator[Problem]:
     """Rules and drops that take nothing, and words of choices that stand for nothing."""
-    use, patience = _Use(rules, claims, source, _strip_hint(claims, source)), _Patience(len(source))
+    prefix = "" if claims.prefixes else wrapper_prefix(source)
+    use, patience = _Use(rules, claims, source, prefix), _Patience(len(source))
     for rule, taken, unreadable in zip(rules.rules, claims.by_rule, claims.unreadable, strict=True):
         if rule.is_optional or not rule.sources:
             continue
@@ -32,17 +37,9 @@ def check_rules_of_use(rules: RuleSet, claims: Claims, source: Catalog) -> Itera
         else:
             side = rule.sources[0]
             message = f"`{side.pattern}` gets no key of the source"
-            yield Problem("dead-rule", message, side.where, use.hint)
+            yield Problem("dead-rule", message, side.where, use.prefix_note(rule))
     used = {index for index, keys in enumerate(claims.dropped) if keys}
     yield from _dead_drops(rules, used, source, patience)
-
-
-def _strip_hint(claims: Claims, source: Catalog) -> tuple[str, ...]:
-    """What to do about a wrapper's prefix that all keys have, and no rule takes off."""
-    prefix = wrapper_prefix(source)
-    if not prefix or claims.prefixes:
-        return ()
-    return (f'every key of the source begins with `{prefix}`: add `strip: ["{prefix}"]`',)
 
 
 def check_dead_drops(rules: RuleSet, used: Collection[int], source: Catalog) -> Iterator[Problem]:
@@ -97,26 +94,56 @@ class _Patience:
 
 @frozen
 class _Use:
-    """What the keys of a source tell of a rule that takes none of them."""
+    """What the keys of a source tell of a rule that takes none of them. `prefix` is a wrapper's,
+    which all of them have and nothing strips.
+    """
 
     rules: RuleSet
     claims: Claims
     source: Catalog
-    hint: tuple[str, ...]
+    prefix: str
 
     def why_dead(self, rule: Rule) -> Problem:
         """Whether no key matches a rule, or others take those that do."""
         pattern, where = rule.sources[0].pattern, rule.sources[0].where
         key = next((key for key in self.source if self._matches(rule, key)), None)
         if key is not None:
-            message = f"`{pattern}` gets no key: `{key}` is taken by {self._taker_of(key)}"
-            return Problem("shadowed-rule", message, where)
-        notes = self.hint or meant_notes(pattern.text, self.source)
+            taker = self._taker_of(key)
+            message = f"`{pattern}` gets no key: `{key}` is taken by {taker}"
+            return Problem("shadowed-rule", message, where, (DROPS_FIRST,) if taker == DROP else ())
+        notes = self._notes(rule)
         from ckpt_tool.mapping.reading.misread import NO_EXPRESSIONS, looks_like_an_expression
 
         if looks_like_an_expression(pattern.text):
             notes = (NO_EXPRESSIONS,)
         return Problem("dead-rule", f"`{pattern}` matches no key of the source", where, notes)
+
+    def _notes(self, rule: Rule) -> tuple[str, ...]:
+        text, lacks = rule.sources[0].pattern.text, self.prefix_note(rule)
+        names = [key.removeprefix(self.prefix) for key in self.source] if lacks else []
+        if any(matcher.match(name) is not None for matcher in rule.matchers for name in names):
+            return lacks
+        return meant_notes(f"{self.prefix if lacks else ''}{text}", self.source) or lacks
+
+    def prefix_note(self, rule: Rule) -> tuple[str, ...]:
+        """What to do about a wrapper's prefix that this rule lacks."""
+        side = rule.sources[0]
+        if not self.prefix or side.pattern.text.startswith(self.prefix):
+            return ()
+        todo = f'add `strip: ["{self.prefix}"]`'
+        if side.where.file == INLINE:
+            start = side.where.column - 1
+            text = f"{side.where.text[:start]}{self.prefix}{side.where.text[start:]}"
+            todo = f"write `-e '{text}'`"
+        elif self._is_written:
+            todo = f"begin it with `{self.prefix}`, as other rules do"
+        return (f"every key of the source begins with `{self.prefix}`: {todo}",)
+
+    @property
+    def _is_written(self) -> bool:
+        """Whether other rules have the prefix, so that taking it off would leave them dead."""
+        sides = (side for rule in self.rules.rules for side in rule.sources)
+        return any(side.pattern.text.startswith(self.prefix) for side in sides)
 
     def _matches(self, rule: Rule, key: str) -> bool:
         name = key.removeprefix(self.claims.prefixes.get(key, ""))
@@ -126,7 +153,7 @@ class _Use:
         for rule, taken in zip(self.rules.rules, self.claims.by_rule, strict=True):
             if any(claim.key == key for claim in taken):
                 return f"line {rule.where.line} (`{rule.text}`)"
-        return "`drop:`"
+        return DROP
 
 
 def _dead_words(rule: Rule, taken: Sequence[Claim]) -> Iterator[Problem]:

@@ -24,9 +24,12 @@ dtype: all floats become it.
 
 
 def with_dtypes(plan: Plan, policy: DTypePolicy) -> Plan:
-    """The plan with the casts that a policy asks for."""
+    """The plan with the casts that a policy asks for. What a fit gives is rounded to the output's
+    dtype and to no other before.
+    """
     if isinstance(policy, DType):
-        return replace(plan, dtype=policy)
+        steps = tuple(_fitted_in(step, plan, policy) for step in plan.steps)
+        return replace(plan, dtype=policy, steps=steps)
     if policy != "target" or plan.target is None:
         return plan
     return replace(
@@ -66,7 +69,21 @@ def _cast_to_target(step: Step, plan: Plan, target: Catalog) -> Step:
     ((given, wanted),) = pairs
     if given is wanted or not all(map(ckpt_tool.ops.can_cast, (given, wanted))):
         return step
-    return replace(step, ops=(*step.ops, cast_op(wanted)))
+    return replace(step, ops=(*_with_dtype(step.ops, wanted), cast_op(wanted)))
+
+
+def _fitted_in(step: Step, plan: Plan, dtype: DType) -> Step:
+    """The step whose fit gives that dtype, where it gives floats that torch can cast to it."""
+    if not step.ops or not isinstance(step.ops[-1], ckpt_tool.ops.Fit):
+        return step
+    given = plan.producers[step.outputs[0]][1].dtype
+    if not (given.is_floating and all(map(ckpt_tool.ops.can_cast, (given, dtype)))):
+        return step
+    return replace(step, ops=_with_dtype(step.ops, dtype))
+
+
+def _with_dtype(ops: Sequence[Op], dtype: DType) -> tuple[Op, ...]:
+    return tuple(op.with_dtype(dtype) if isinstance(op, ckpt_tool.ops.Fit) else op for op in ops)
 
 
 def cast_notes(plan: Plan) -> tuple[str, ...]:
@@ -75,6 +92,7 @@ def cast_notes(plan: Plan) -> tuple[str, ...]:
     for step in plan.steps:
         if step.ops:
             kinds.update(_casts(step.ops, input_forms(step, plan.source)))
+            kinds.update(_casts_of_own(step, plan))
     if plan.dtype is not None:
         floats = (dtype for dtype in _output_dtypes(plan) if dtype.is_floating)
         kinds.update((dtype, plan.dtype) for dtype in floats)
@@ -86,10 +104,12 @@ def cast_notes(plan: Plan) -> tuple[str, ...]:
 
 
 def _casts(ops: Sequence[Op], forms: Sequence[TensorForm]) -> Iterator[tuple[DType, DType]]:
-    """What goes into each `cast` of a chain, and what comes out: one for each tensor."""
+    """What goes into each `cast` and each fit of a chain, and what comes out: one for each
+    tensor.
+    """
     for op in ops:
         results = op.infer(forms)
-        if isinstance(op, ckpt_tool.ops.Cast):
+        if isinstance(op, ckpt_tool.ops.Cast | ckpt_tool.ops.Fit):
             yield from (
                 (given.dtype, wanted.dtype) for given, wanted in zip(forms, results, strict=True)
             )
@@ -97,6 +117,12 @@ def _casts(ops: Sequence[Op], forms: Sequence[TensorForm]) -> Iterator[tuple[DTy
             for index, form in enumerate(forms):
                 yield from _casts(op.chain(index), [form])
         forms = results
+
+
+def _casts_of_own(step: Step, plan: Plan) -> Iterator[tuple[DType, DType]]:
+    """What the values that a fit takes from the target are, and what they become."""
+    if plan.target is not None and any(getattr(op, "needs_target", False) for op in step.ops):
+        yield from ((plan.target[key].dtype, plan.outputs[key].dtype) for key in step.outputs)
 
 
 def _cast_note(given: DType, wanted: DType, count: int) -> str:

@@ -4,7 +4,7 @@ is reported.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ckpt_tool.errors import Problem
@@ -12,7 +12,7 @@ from ckpt_tool.frozen import frozen
 from ckpt_tool.keys import Fold, fold
 from ckpt_tool.mapping.plan import Step, step_forms
 from ckpt_tool.mapping.rules import FitRule, RuleSet
-from ckpt_tool.ops import OpError, TensorForm
+from ckpt_tool.ops import Copy, OpError, TensorForm
 from ckpt_tool.ops.fits import Fresh
 from ckpt_tool.tensors import Catalog, shape_text
 
@@ -59,11 +59,14 @@ def fit_steps(
     """Adapts the outputs whose shape differs from the target's and that a line of `fit:` names."""
     fitted = Fitted()
     for step in steps:
-        rule = _rule_for(rules.fits, step, source, target)
-        if rule is None or target is None:
+        adapted = _rules_for(rules.fits, step, source, target)
+        if not adapted or target is None:
             fitted.steps.append(step)
+        elif len(step.outputs) > 1 and not _makes_copies(step):
+            fitted.steps.append(step)
+            fitted.problems += [_one_of_several(rule, key, step) for key, rule in adapted.items()]
         else:
-            _fit(fitted, rule, step, source, target)
+            _fit_each(fitted, adapted, step, source, target)
     if target is not None:
         fitted.problems += [
             _dead(rule)
@@ -73,16 +76,54 @@ def fit_steps(
     return fitted
 
 
-def _rule_for(
+def _rules_for(
     fits: Sequence[FitRule], step: Step, source: Catalog, target: Catalog | None
-) -> FitRule | None:
-    if target is None or not fits or len(step.outputs) != 1 or step.outputs[0] not in target:
-        return None
-    key = step.outputs[0]
-    (form,) = step_forms(step, source)
-    if form.shape == target[key].shape:
-        return None
+) -> dict[str, FitRule]:
+    """The line of `fit:` for each output of a step that has another shape than the target's."""
+    if target is None or not fits or not any(key in target for key in step.outputs):
+        return {}
+    found = {}
+    for key, form in zip(step.outputs, step_forms(step, source), strict=True):
+        if key in target and form.shape != target[key].shape:
+            found[key] = _line_for(fits, key)
+    return {key: rule for key, rule in found.items() if rule is not None}
+
+
+def _line_for(fits: Sequence[FitRule], key: str) -> FitRule | None:
     return next((rule for rule in fits if rule.selector.matcher.match(key) is not None), None)
+
+
+def _makes_copies(step: Step) -> bool:
+    """Whether all outputs are the one tensor that the ops before the last make."""
+    last = step.ops[-1]
+    return isinstance(last, Copy) and last.parts == len(step.outputs)
+
+
+def _one_of_several(rule: FitRule, key: str, step: Step) -> Problem:
+    makers = [op.name for op in step.ops if op.produces]
+    return Problem(
+        "bad-fit",
+        f"`{rule.fit.name}` can't adapt `{key}`, one of {len(step.outputs)} tensors that "
+        f"`{makers[-1]}` makes",
+        rule.selector.where,
+        ("a `fit:` adapts what one key becomes, or a copy of it",),
+    )
+
+
+def _fit_each(
+    fitted: Fitted, adapted: Mapping[str, FitRule], step: Step, source: Catalog, target: Catalog
+) -> None:
+    """Each output with its own fit is a step of its own; the other copies stay together."""
+    ops = step.ops[:-1] if len(step.outputs) > 1 else step.ops
+    others = tuple(key for key in step.outputs if key not in adapted)
+    if others:
+        copies = () if len(others) == 1 else (Copy(len(others)),)
+        fitted.steps.append(replace(step, outputs=others, ops=(*ops, *copies)))
+    before = len(fitted.steps) - bool(others)
+    for key, rule in adapted.items():
+        _fit(fitted, rule, replace(step, outputs=(key,), ops=ops), source, target)
+    if len(fitted.steps) == before:
+        fitted.left.extend(step.inputs)
 
 
 def _fit(fitted: Fitted, rule: FitRule, step: Step, source: Catalog, target: Catalog) -> None:
@@ -91,7 +132,6 @@ def _fit(fitted: Fitted, rule: FitRule, step: Step, source: Catalog, target: Cat
     sizes = f"{shape_text(form.shape)} → {shape_text(wanted)}"
     if isinstance(rule.fit, Fresh):
         fitted.fresh.append(key)
-        fitted.left.extend(step.inputs)
         fitted.facts[key] = Fact(None, sizes)
         return
     try:

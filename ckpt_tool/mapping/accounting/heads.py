@@ -21,6 +21,7 @@ _LINEAR = r"(^|\.)(fc\d*(_\w+)?|linear|output)(?=\.|$)"
 _CLASSIFIER = f"{_NAMED}|{_LINEAR}"
 """Names that alone, without a bias beside them, tell a classifier, wherever in a network it lies.
 """
+_AUXILIARY = r"(?i)(^|[._])aux|head|logits|classif"
 _NUMBERED = r"(^|\.)\d+\."
 _TABLE = r"(?i)embed|(^|[._])(emb|wte|tok\w*|word\w*|vocab\w*|shared)([._]|$)"
 _ENDING = r"[0-9]{1,9}$"
@@ -97,6 +98,15 @@ def may_be_head(key: str, network: Catalog) -> bool:
     inside = {other for other in network if other == key or other.startswith(f"{path}.")}
     last = _last_weights(inside, network) if network.is_ordered else set()
     return any(len(network[other].shape) > 1 for other in last)
+
+
+def is_named_head(path: str) -> bool:
+    """Whether a module's name says that it is a head, or an auxiliary one.
+
+    >>> [is_named_head(path) for path in ("AuxLogits", "mask_head", "class_embed", "layer3")]
+    [True, True, True, False]
+    """
+    return re.search(_NAMED, path) is not None or re.search(_AUXILIARY, path) is not None
 
 
 def _has_next(path: str, network: Catalog) -> bool:

@@ -70,7 +70,9 @@ def _notes(fault: _Fault, source: Catalog, target: Catalog) -> tuple[str, ...]:
         case "shape":
             from ckpt_tool.mapping.accounting.shape_mismatches import fit_note
 
-            inputs = fault.step.inputs
+            inputs, ops = fault.step.inputs, fault.step.ops
+            if len(fault.step.outputs) > 1 and ops[-1].name != "copy":
+                return ()  # a fit adapts what one key becomes
             origin = inputs[0] if len(inputs) == 1 else ""
             wanted = target[made.key].shape
             around = source if origin else target

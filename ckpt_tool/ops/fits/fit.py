@@ -1,7 +1,7 @@
 """What all fits share.
 
-A fit stands at the end of a step's ops and knows the form that it must give. Calculations are in
-float32, the result has the dtype of what came in.
+A fit follows a step's own ops and knows the form that it must give. Calculations are in float32
+and rounded once, to the form's dtype; what the target keeps is cast once, from the target's value.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.ops.op import Inverse, Op, OpError, TensorForm
-from ckpt_tool.tensors import Shape
+from ckpt_tool.tensors import DType, Shape
+from ckpt_tool.torch_bridge import torch_dtype
 
 if TYPE_CHECKING:
+    import torch
     from typing_extensions import Self
 
 
 @dataclass(frozen=True, slots=True)
 class Fit(Op):
-    """What all fits share: `form` is what the target has, filled in when the plan is made.
+    """What all fits share: `form` is what it gives, filled in when the plan is made: the target's
+    shape, in the dtype that the output has.
 
     One that `needs_target` gets the target's own tensor beside the source's.
     """
@@ -42,6 +45,10 @@ class Fit(Op):
         """The fit for a target of this form."""
         return replace(self, form=form)
 
+    def with_dtype(self, dtype: DType) -> Self:
+        """The fit for an output of another dtype."""
+        return self if self.form is None else replace(self, form=replace(self.form, dtype=dtype))
+
     def settled(self, source: Shape) -> Self:
         """The fit with all numbers that follow from the source's shape. Raises OpError."""
         return self
@@ -51,11 +58,11 @@ class Fit(Op):
         return ""
 
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
-        """One tensor -> the target's shape, in the source's dtype."""
+        """One tensor -> the form."""
         if self.form is None or len(inputs) != 1:
             raise OpError(f"`{self.name}` is for one tensor and a target")
         self.check(inputs[0].shape, self.form.shape)
-        return (TensorForm(inputs[0].dtype, self.form.shape),)
+        return (self.form,)
 
     def check(self, source: Shape, target: Shape) -> None:
         """Raises OpError where the source can't become the target's shape."""
@@ -67,6 +74,10 @@ class Fit(Op):
     def invert(self) -> Inverse:
         """Nothing: a fit is lossy."""
         return Inverse((), "lossy", f"`{self.name}` loses what does not fit")
+
+    def _cast(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor in the output's dtype; one that has it already is passed on as it is."""
+        return tensor if self.form is None else tensor.to(torch_dtype(self.form.dtype))
 
     def _target(self) -> Shape:
         if self.form is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from ckpt_tool.ops.fits.fit import Fit
@@ -12,6 +12,7 @@ from ckpt_tool.tensors import Shape, shape_text
 
 if TYPE_CHECKING:
     import torch
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class ResizePatch(Fit):
         ).reshape(old[0] * old[1], -1)
         inverse = torch.linalg.pinv(resize.T)
         resampled = kernel.float().reshape(*kernel.shape[:2], -1) @ inverse
-        return [resampled.reshape(self._target()).to(kernel.dtype)]
+        return [self._cast(resampled.reshape(self._target()))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,9 @@ class InputChannels(Fit):
         old, new = kernel.shape[1], self._target()[1]
         values = kernel.float()
         if new == 1:
-            return [values.sum(1, keepdim=True).to(kernel.dtype)]
+            return [self._cast(values.sum(1, keepdim=True))]
         repeats = [1, -(-new // old), *([1] * (kernel.dim() - 2))]
-        return [(values.repeat(repeats)[:, :new] * (old / new)).to(kernel.dtype)]
+        return [self._cast(values.repeat(repeats)[:, :new] * (old / new))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +88,17 @@ class Rows(Fit):
     """
 
     name: ClassVar[str] = "rows"
+    has_own: bool = True
+    """Whether the target has rows that the source lacks, as far as is known."""
 
     @property
     def needs_target(self) -> bool:
-        """Always: rows beyond the source's are the target's own."""
-        return True
+        """Whether rows of the target stay its own."""
+        return self.has_own
+
+    def settled(self, source: Shape) -> Self:
+        """Knowing whether rows of the target stay its own."""
+        return replace(self, has_own=not source or self._target()[:1] > source[:1])
 
     def check(self, source: Shape, target: Shape) -> None:
         """n ... -> n' ... ."""
@@ -102,11 +109,13 @@ class Rows(Fit):
             )
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """A copy of the target in the source's dtype, with the source's first min(n, n') rows."""
-        source, target = inputs
-        rows = min(len(source), len(target))
-        result = target.to(source.dtype, copy=True)
-        result[:rows] = source[:rows]
+        """A copy of the target with the source's first min(n, n') rows."""
+        source, *own = inputs
+        rows = self._target()[0]
+        if not own:
+            return [self._cast(source[:rows]).clone()]
+        result = self._cast(own[0]).clone()
+        result[: len(source)] = self._cast(source[:rows])
         return [result]
 
 

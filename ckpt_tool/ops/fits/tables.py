@@ -184,10 +184,9 @@ class ResizeGrid(Fit):
         flat = table.reshape(-1, table.shape[-1])
         tokens = [flat[: min(prefix, new_prefix)]]
         if new_prefix > prefix:
-            tokens.append(inputs[1].reshape(-1, table.shape[-1])[prefix:new_prefix].to(table.dtype))
-        return [
-            torch.cat([*tokens, self._resized(flat[prefix:], new_prefix)]).reshape(self._target())
-        ]
+            tokens.append(inputs[1].reshape(-1, table.shape[-1])[prefix:new_prefix])
+        parts = [*tokens, self._resized(flat[prefix:], new_prefix)]
+        return [torch.cat([self._cast(each) for each in parts]).reshape(self._target())]
 
     def _resized(self, positions: torch.Tensor, new_prefix: int) -> torch.Tensor:
         import torch
@@ -199,7 +198,7 @@ class ResizeGrid(Fit):
         resized = torch.nn.functional.interpolate(
             image, size=new_grid, mode="bicubic", antialias=True
         )
-        return resized.permute(0, 2, 3, 1).reshape(-1, positions.shape[-1]).to(positions.dtype)
+        return resized.permute(0, 2, 3, 1).reshape(-1, positions.shape[-1])
 
     def _grids(self, count: int, new_count: int) -> tuple[tuple[int, int], tuple[int, int]]:
         return self.grid or _square(count), self.new_grid or _square(new_count)
@@ -272,12 +271,8 @@ class ResizeBias(Fit):
         old, new = (isqrt(rows - self.extra) for rows in (table.shape[0], self._target()[0]))
         weights = torch.tensor(_linear_weights(_geometric_places(old, new), new))
         grid = table[: old * old].float().reshape(old, old, -1)
-        resized = (
-            torch.einsum("yh,xw,hwc->yxc", weights, weights, grid)
-            .reshape(new * new, -1)
-            .to(table.dtype)
-        )
-        return [torch.cat([resized, table[old * old :]])]
+        resized = torch.einsum("yh,xw,hwc->yxc", weights, weights, grid).reshape(new * new, -1)
+        return [torch.cat([self._cast(resized), self._cast(table[old * old :])])]
 
 
 def _geometric_places(old: int, new: int) -> list[float]:
