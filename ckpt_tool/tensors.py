@@ -6,10 +6,13 @@ from collections.abc import Collection, ItemsView, Iterable, Iterator, Mapping, 
 from enum import Enum
 from functools import lru_cache
 from math import prod
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from warnings import warn
 
 from ckpt_tool.frozen import frozen
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
@@ -164,6 +167,21 @@ class TensorInfo:
         """The old name of `shared_storage_with`."""
         warn("`shares` is called `shared_storage_with`", DeprecationWarning, stacklevel=2)
         return self.shared_storage_with
+
+
+class OnDisk:
+    """A tensor of an open checkpoint that is read when it is asked for."""
+
+    __slots__ = ()
+
+    @property
+    def identity(self) -> object:
+        """The same for the keys of a tied weight."""
+        raise NotImplementedError
+
+    def read(self) -> "torch.Tensor":
+        """All of it, in memory of its own."""
+        raise NotImplementedError
 
 
 @frozen
