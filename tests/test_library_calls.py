@@ -75,7 +75,7 @@ def test_what_is_dropped_and_kept_goes_with_every_way(files, way):
 
 @pytest.mark.parametrize("size", [0, -3])
 def test_shards_have_a_size(files, size):
-    with pytest.raises(InputError, match=r"max_shard_size: -?\d is no size for a file"):
+    with pytest.raises(InputError, match=r"`max_shard_size=`: -?\d is no size for a file"):
         ckpt_tool.map(
             files / "source.pth", files / "target.pth", files / "out", rules=files / "rules.yaml", max_shard_size=size
         )

@@ -68,7 +68,7 @@ class MappingOptions:
             object.__setattr__(self, "inline", (*written, *self.inline))
         _check_method(self.by)
         object.__setattr__(self, "dtypes", dtype_policy(self.dtypes))
-        for name, number in {"expect": self.expect, **self.params}.items():
+        for name, number in {"--expect": self.expect, **self.params}.items():
             _check_number(name, number)
         check_confidence(self.min_confidence)
 
