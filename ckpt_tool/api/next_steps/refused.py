@@ -86,11 +86,13 @@ def _says_it_all(problem: Problem) -> bool:
 
 def _respelt(planned: Planned, options: MappingOptions) -> Attempt | None:
     """What was asked for with its misspelt patterns corrected, where that goes through."""
-    from ckpt_tool.api.next_steps.misspelt import respelt
+    from ckpt_tool.api.next_steps.misspelt import as_it_is, respelt
 
     assert planned.target is not None
     sides = planned.source.catalog, planned.target.catalog
     meant = respelt(options, planned.problems, *sides)
+    if meant and meant.rest_stays:
+        return as_it_is(planned.source, planned.target, meant)
     return Trying(planned.source, planned.target, meant).asked() if meant else None
 
 
