@@ -13,6 +13,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 
 from ckpt_tool.frozen import frozen
 
@@ -55,7 +56,8 @@ class Tally:
     """How far a plan that was refused would have come: keys of the target mapped and left fresh,
     keys of the source left.
 
-    `fresh_elements` are the numbers in the target's fresh tensors, out of `elements` in all.
+    `fresh_elements` are the numbers in the target's fresh tensors, out of `elements` in all;
+    `keys` how many keys the target has, those included that somebody keeps.
     """
 
     mapped: int
@@ -63,11 +65,12 @@ class Tally:
     left: int
     fresh_elements: int
     elements: int
+    keys: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         share = f" ({self._share()} % of the target's elements)" if self.fresh_elements else ""
-        count = self.mapped + self.fresh
-        of = f"{count:,} target {'key' if count == 1 else 'keys'} to be mapped"
+        count = self.mapped + self.fresh if self.keys is None else self.keys
+        of = f"{count:,} target {'key' if count == 1 else 'keys'}"
         left = f"{self.left:,} source {'key' if self.left == 1 else 'keys'} left over"
         return f"{self.mapped:,} mapped; {self.fresh:,} of {of} would stay fresh{share}; {left}"
 

@@ -2,14 +2,18 @@
 of them.
 """
 
-from collections.abc import Collection, ItemsView, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import Collection, ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
+from dataclasses import field
 from enum import Enum
 from functools import lru_cache
 from math import prod
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from warnings import warn
 
 from ckpt_tool.frozen import frozen
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
@@ -135,7 +139,8 @@ class TensorInfo:
 
     `shared_storage_with` names the first key of the checkpoint that lies in the same storage (a
     tied weight, or another view), or is None; `tied_to` the first key that is this very tensor, the
-    same bytes of that storage seen the same way (a tied weight alone).
+    same bytes of that storage seen the same way (a tied weight alone). `span` is where in the
+    storage it begins and ends, in bytes; None where that isn't known.
 
     >>> info = TensorInfo("fc.weight", DType.BF16, (10, 4))
     >>> info.dtype.value, info.shape, info.nbytes
@@ -147,6 +152,7 @@ class TensorInfo:
     shape: Shape
     shared_storage_with: str | None = None
     tied_to: str | None = None
+    span: tuple[int, int] | None = field(default=None, compare=False, repr=False)
 
     @property
     def nbytes(self) -> int:
@@ -166,6 +172,21 @@ class TensorInfo:
         return self.shared_storage_with
 
 
+class OnDisk:
+    """A tensor of an open checkpoint that is read when it is asked for."""
+
+    __slots__ = ()
+
+    @property
+    def identity(self) -> object:
+        """The same for the keys of a tied weight."""
+        raise NotImplementedError
+
+    def read(self) -> "torch.Tensor":
+        """All of it, in memory of its own."""
+        raise NotImplementedError
+
+
 @frozen
 class UnreadableTensor:
     """A tensor that a checkpoint names but whose values can't be read: quantised, sparse, a part of
@@ -182,13 +203,70 @@ class UnreadableTensor:
 
 
 def distinct_of(infos: Iterable[TensorInfo]) -> Collection[TensorInfo]:
-    """The tensors, of those that are tied to each other only one.
+    """The tensors, of those that are tied to each other only the first.
 
     >>> a, b = TensorInfo("a", DType.F32, (2,)), TensorInfo("b", DType.F32, (2,), "a", "a")
     >>> [info.shape for info in distinct_of([a, b])]
     [(2,)]
     """
-    return {info.tied_to or info.key: info for info in infos}.values()
+    found: dict[str, TensorInfo] = {}
+    for info in infos:
+        found.setdefault(info.tied_to or info.key, info)
+    return found.values()
+
+
+def stored_in(infos: Iterable[TensorInfo]) -> tuple[int, int, int]:
+    """How many elements and bytes tensors hold, what several of them share counted once; and how
+    many of them share all or a part of theirs with one before.
+
+    >>> a, b = TensorInfo("a", DType.F32, (4,), span=(0, 16)), ("a", None, (0, 8))
+    >>> stored_in([a, TensorInfo("b", DType.F32, (2,), *b), TensorInfo("c", DType.F32, (1,))])
+    (5, 20, 1)
+    """
+    listed = list(infos)
+    distinct = distinct_of(listed)
+    elements = nbytes = 0
+    shared = len(listed) - len(distinct)
+    for group in _by_storage(distinct):
+        whole, size = sum(prod(info.shape) for info in group), sum(info.nbytes for info in group)
+        covered = _covered(group)
+        if covered is not None and covered < size:
+            shared += len(group) - 1
+            whole, size = covered * 8 // group[0].dtype.bits, covered
+        elements, nbytes = elements + whole, nbytes + size
+    return elements, nbytes, shared
+
+
+def overlapping(infos: Iterable[TensorInfo]) -> list[list[TensorInfo]]:
+    """The tensors that lie over each other in one storage without being one, those of each storage
+    together, the first first.
+    """
+    groups = _by_storage(distinct_of(infos))
+    sizes = ((_covered(group), sum(info.nbytes for info in group)) for group in groups)
+    return [
+        group
+        for group, (covered, size) in zip(groups, sizes, strict=True)
+        if covered is not None and covered < size
+    ]
+
+
+def _by_storage(infos: Iterable[TensorInfo]) -> list[list[TensorInfo]]:
+    groups: dict[str, list[TensorInfo]] = {}
+    for info in infos:
+        groups.setdefault(info.shared_storage_with or info.key, []).append(info)
+    return list(groups.values())
+
+
+def _covered(group: Sequence[TensorInfo]) -> int | None:
+    """How many bytes of their storage several tensors reach over; None where it isn't known."""
+    spans = [info.span for info in group if info.span is not None]
+    if len(group) == 1 or len(spans) < len(group):
+        return None
+    count, reached = 0, 0
+    for start, end in sorted(spans):
+        count += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return count
 
 
 class Catalog(Mapping[str, TensorInfo]):
@@ -260,5 +338,7 @@ class Catalog(Mapping[str, TensorInfo]):
 
     @property
     def distinct_nbytes(self) -> int:
-        """Bytes of all tensors, those of a tied weight once however many keys it has."""
-        return sum(tensor.nbytes for tensor in distinct_of(self._by_key.values()))
+        """Bytes of all tensors, what several keys share once: a tied weight, and other views of the
+        same numbers.
+        """
+        return stored_in(self._by_key.values())[1]

@@ -146,10 +146,17 @@ def tensor_info(
     return _plain_info(key, tensor, shared_storage_with, tied_to)
 
 
-def _plain_info(key: str, tensor: torch.Tensor, *shares: str | None) -> TensorInfo:
+def _plain_info(
+    key: str,
+    tensor: torch.Tensor,
+    shared_storage_with: str | None = None,
+    tied_to: str | None = None,
+    span: tuple[int, int] | None = None,
+) -> TensorInfo:
     dtype = dtype_of(tensor)
     assert dtype is not None
-    return TensorInfo(key, dtype, unpacked_shape(dtype, tuple(tensor.shape)), *shares)
+    shape = unpacked_shape(dtype, tuple(tensor.shape))
+    return TensorInfo(key, dtype, shape, shared_storage_with, tied_to, span)
 
 
 def tensor_infos(tensors: Mapping[str, torch.Tensor]) -> list[TensorInfo]:
@@ -165,10 +172,19 @@ def tensor_infos(tensors: Mapping[str, torch.Tensor]) -> list[TensorInfo]:
             infos.append(_plain_info(key, tensor))
             continue
         owner, twin = first.setdefault(memory, key), first.setdefault(identity_of(tensor), key)
-        infos.append(
-            _plain_info(key, tensor, None if owner == key else owner, None if twin == key else twin)
-        )
+        shares = None if owner == key else owner, None if twin == key else twin
+        infos.append(_plain_info(key, tensor, *shares, span=_span_of(tensor)))
     return infos
+
+
+def _span_of(tensor: torch.Tensor) -> tuple[int, int] | None:
+    """Where a tensor begins and ends in memory; None for one that isn't plain, or is empty."""
+    if not is_plain(tensor) or not tensor.numel():
+        return None
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    last = sum((size - 1) * stride for size, stride in sizes)
+    start = tensor.data_ptr()
+    return start, start + (last + 1) * tensor.itemsize
 
 
 def odd_kind(tensor: torch.Tensor) -> str:

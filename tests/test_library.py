@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import pickle
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 import ckpt_tool
+from ckpt_tool.errors import InputError
 from ckpt_tool.tensors import TORCH_NAMES
 from tests.running import ckpt
 
@@ -69,6 +71,8 @@ def test_a_tensor_that_is_not_read_says_how_to_read_it_and_converts_where_it_is_
     with ckpt_tool.open("source.pth") as checkpoint:
         weight, wanted = checkpoint["module.fc.weight"], files["module.fc.weight"]
         for use in (lambda: weight + 1, lambda: 1 + weight, lambda: wanted - weight, lambda: weight @ weight, lambda: -weight, lambda: weight < 1, lambda: float(weight),
+                    lambda: weight // 2, lambda: 2 // weight, lambda: weight % 2, lambda: divmod(weight, 2), lambda: weight & 1, lambda: 1 | weight, lambda: weight ^ 1, lambda: ~weight,
+                    lambda: +weight, lambda: weight << 1, lambda: round(weight), lambda: complex(weight), lambda: f"{weight:.3f}", lambda: weight.__setitem__(0, 1),
                     lambda: weight == wanted, lambda: wanted == weight, lambda: weight != wanted, lambda: weight in [wanted], lambda: bool(weight)):  # fmt: skip
             with pytest.raises(TypeError, match=r"LazyTensor\('module.fc.weight', F32 10×4\) has no values before it is read; `checkpoint\['module.fc.weight'\].read\(\)`"):
                 use()
@@ -76,10 +80,50 @@ def test_a_tensor_that_is_not_read_says_how_to_read_it_and_converts_where_it_is_
         with pytest.raises(AttributeError, match=r"no attribute 'mean'; `checkpoint\['module.fc.weight'\].read\(\)` is the tensor"):
             weight.mean()
         assert not hasattr(weight, "__array__")
-        assert copy.copy(weight).key == weight.key
+        assert copy.copy(weight).key == copy.deepcopy({"w": weight})["w"].key == weight.key
+        assert f"{weight}" == "LazyTensor('module.fc.weight', F32 10×4)"
+        assert (weight.ndim, weight.dim(), weight.numel(), weight.size(), weight.size(-1)) == (2, 2, 40, (10, 4), 4)
+        assert torch.equal(torch.stack(list(weight)), wanted)
         for convert in (torch.as_tensor, torch.tensor, torch.asarray, torch.utils.dlpack.from_dlpack):
             assert torch.equal(convert(weight), wanted)
         assert torch.as_tensor(weight, dtype=torch.float64).dtype == torch.float64
+
+
+def test_a_scalar_has_no_rows(files):
+    torch.save({"s": torch.tensor(7)}, "scalar.pth")
+    with ckpt_tool.open("scalar.pth") as checkpoint:
+        assert (checkpoint["s"].numel(), checkpoint["s"].ndim) == (1, 0)
+        for use in (list, sum):
+            with pytest.raises(TypeError, match=r"iteration over a 0-d tensor, LazyTensor\('s', I64 scalar\); `checkpoint\['s'\].read\(\)` is the tensor"):
+                use(checkpoint["s"])
+
+
+def test_what_is_on_disk_is_saved_as_the_tensor_that_it_is(files):
+    with ckpt_tool.open("source.pth") as checkpoint:
+        torch.save(dict(checkpoint), "again.pth")
+        assert torch.equal(pickle.loads(pickle.dumps(checkpoint["module.fc.weight"])), files["module.fc.weight"])
+        kept = checkpoint["module.fc.weight"]
+    again = torch.load("again.pth", weights_only=True)
+    assert list(again) == list(files)
+    assert all(type(again[key]) is torch.Tensor and torch.equal(again[key], files[key]) for key in files)
+    with pytest.raises(InputError, match="is closed"):
+        torch.save({"w": kept}, "late.pth")
+
+
+def test_a_state_dict_may_hold_what_is_on_disk(files, tmp_path):
+    tied = torch.randn(5, 3)
+    torch.save({"weight": tied, "bias": torch.ones(5), "again": tied}, "linear.pth")
+    with ckpt_tool.open("linear.pth") as checkpoint:
+        model = torch.nn.Linear(3, 5)
+        ckpt_tool.load_into(model, {key: value for key, value in checkpoint.items() if key != "again"})
+        assert torch.equal(model.weight, tied)
+        assert ckpt_tool.diff(dict(checkpoint), "linear.pth", values=True).identical
+        assert ckpt_tool.diff({"bias": checkpoint["bias"], "weight": tied}, model, values=True).identical
+        ckpt_tool.map(dict(checkpoint), output="mapped.pth", rules=["** -> net.**"])
+    with ckpt_tool.open("mapped.pth") as made:
+        assert made.catalog["net.again"].tied_to == "net.weight"
+    with pytest.raises(InputError, match="is closed"):
+        ckpt_tool.diff(dict(checkpoint), "linear.pth")
 
 
 def test_a_dtype_equals_that_of_torch_and_no_other(files):

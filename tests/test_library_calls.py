@@ -75,7 +75,7 @@ def test_what_is_dropped_and_kept_goes_with_every_way(files, way):
 
 @pytest.mark.parametrize("size", [0, -3])
 def test_shards_have_a_size(files, size):
-    with pytest.raises(InputError, match=r"max_shard_size: -?\d is not a size for a file"):
+    with pytest.raises(InputError, match=r"`max_shard_size=`: -?\d is not a size for a file"):
         ckpt_tool.map(
             files / "source.pth", files / "target.pth", files / "out", rules=files / "rules.yaml", max_shard_size=size
         )
@@ -91,3 +91,24 @@ def test_patterns_to_freeze_are_texts():
 def test_arrays_are_told_from_tensors():
     with pytest.raises(InputError, match="the state dict: has no tensors: `weight` is a ndarray"):
         ckpt_tool.load_into(nn.Linear(2, 3), {"weight": torch.zeros(3, 2).numpy()})
+
+
+@pytest.mark.parametrize("given", [b"source.pth", 3, None])
+def test_what_is_no_path_is_not_opened(given):
+    with pytest.raises(InputError, match=f"path: is an? {type(given).__name__}, and a path is a text; give the file's path"):
+        ckpt_tool.open(given)
+
+
+@pytest.mark.parametrize("given", ["0.9", True, [0.9]])
+def test_a_confidence_is_a_number(files, given):
+    sides = files / "source.pth", files / "target.pth"
+    for call in (lambda: ckpt_tool.suggest(*sides, min_confidence=given), lambda: ckpt_tool.plan(*sides, by="auto", min_confidence=given)):
+        with pytest.raises(InputError, match=r"`min_confidence=`: .* is no number"):
+            call()
+
+
+def test_a_count_is_named_as_its_option_is(files):
+    ran = ckpt("plan", "source.pth", "target.pth", "--expect", "-1", cwd=files)
+    assert (ran.status, ran.err) == (2, "error: --expect: -1 is no number of the kind 0, 1, 2, …\n")
+    with pytest.raises(InputError, match="`expect=`: -1 is no number"):
+        ckpt_tool.plan(files / "source.pth", files / "target.pth", expect=-1)

@@ -92,7 +92,7 @@ def diff_checkpoints(
         )
         is_chosen = bool(options.include or options.exclude)
         both, notes = outside_of(source, target, is_chosen)
-        beside = diff_open(*both, options) if both else None
+        beside = _beside(*both, result, options) if both else None
         layouts = tuple(
             f"{side.path}: {side.contents.layout}"
             for side in (source, target)
@@ -111,9 +111,23 @@ def diff_checkpoints(
 def _diff_by_alignment(
     source: Checkpoint, target: Checkpoint, options: Comparison, watch: Watch, every: Catalog
 ) -> Diff:
-    from ckpt_tool.api.renames import diff_by_alignment
+    from ckpt_tool.api.renames import diff_by_alignment, not_aligned
 
-    return diff_by_alignment(source, target, options.values, options.tolerance, watch, every)
+    values, tolerance = options.values, options.tolerance
+    try:
+        return diff_by_alignment(source, target, values, tolerance, watch, every)
+    except InputError as error:
+        if not (note := not_aligned(error)):
+            raise
+    found = diff_open(source, target, options, watch)
+    return replace(found, notes=(*found.notes, note))
+
+
+def _beside(source: Checkpoint, target: Checkpoint, diff: Diff, options: Comparison) -> Diff:
+    from ckpt_tool.api.renames import diff_beside
+
+    found = diff_beside(source, target, diff, options.values, options.tolerance)
+    return diff_open(source, target, options) if found is None else found
 
 
 def diff_open(
@@ -197,9 +211,14 @@ def _with_partners(
     """Some keys, and where names may differ what belongs to them on the other side."""
     if not options.renames:
         return keys
-    from ckpt_tool.api.renames import counterparts
+    from ckpt_tool.api.renames import counterparts, not_aligned
 
-    return keys | counterparts(source.catalog, target.catalog, keys)
+    try:
+        return keys | counterparts(source.catalog, target.catalog, keys)
+    except InputError as error:
+        if not not_aligned(error):
+            raise
+        return keys
 
 
 def filtered(checkpoint: Checkpoint, patterns: Sequence[str]) -> Checkpoint:

@@ -68,7 +68,7 @@ class MappingOptions:
             object.__setattr__(self, "inline", (*written, *self.inline))
         _check_method(self.by)
         object.__setattr__(self, "dtypes", dtype_policy(self.dtypes))
-        for name, number in {"expect": self.expect, **self.params}.items():
+        for name, number in {"--expect": self.expect, **self.params}.items():
             _check_number(name, number)
         check_confidence(self.min_confidence)
 
@@ -134,7 +134,11 @@ def _texts(name: str, given: object) -> tuple[str, ...]:
 
 def check_confidence(given: float | None) -> None:
     """Raises InputError for what is no confidence."""
-    if given is not None and not 0 <= given <= 1:
+    if given is None:
+        return
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise InputError("--min-confidence", f"{given!r:.60} is no number", "give 0.9, for example")
+    if not 0 <= given <= 1:
         raise InputError("--min-confidence", f"{given:g} is not between 0 and 1")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, get_args
 from ckpt_tool.api.next_steps.refused import with_next
 from ckpt_tool.api.options import Format, MappingOptions
 from ckpt_tool.api.planning import Planned, plan_checkpoint
+from ckpt_tool.api.remarks.views import views_noted
 from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.sides import files_read, path_of
 from ckpt_tool.api.whole.folders import changed_folder, is_folder_wanted
@@ -77,7 +78,7 @@ def write(
     job = Job(plan, planned.source, planned.target, force, checksum, heard, jobs, others, team)
     if shard_bytes is not None and shard_bytes < 1:
         raise InputError(
-            "max_shard_size",
+            "--max-shard-size",
             f"{shard_bytes} is not a size for a file",
             "give bytes, for example 5_000_000_000",
         )
@@ -93,7 +94,8 @@ def write(
         if changed is not None:
             return _told(_led(team, partial(write_whole, alone, changed.whole, path)), changed)
         written = _write(job, path, shard_bytes, to)
-    return replace(written, notes=_notes_on_form(planned, asked, is_torch_file, form is asked))
+    notes = _notes_on_form(planned, asked, is_torch_file, form is asked)
+    return replace(written, notes=(*notes, *views_noted(plan)))
 
 
 @contextmanager
@@ -149,18 +151,30 @@ def _write(job: Job, path: str, shard_bytes: int | None, to: str | None) -> Writ
     from ckpt_tool.engine import write_checkpoint, write_dcp, write_sharded
 
     if to is not None and to not in FORMATS:
-        raise InputError("to", f"{to!r} is not a format", f"say {', '.join(FORMATS)}")
+        raise InputError("--to", f"{to!r} is not a format", f"say {', '.join(FORMATS)}")
+    if to == "dcp" or shard_bytes is not None:
+        _check_folder_name(path, "--max-shard-size" if shard_bytes is not None else "--to dcp")
     if to == "dcp":
         return write_dcp(job, path, shard_bytes)
     if shard_bytes is None:
         return _led(job.team, partial(write_checkpoint, job, path, to))
     if to == "torch":
         raise InputError(
-            "to",
+            "--to",
             "torch files are not written in shards",
             "leave out the size, or write safetensors",
         )
     return write_sharded(job, path, shard_bytes)
+
+
+def _check_folder_name(path: str, option: str) -> None:
+    """Raises OutputError for the name of a file where a new folder is to be written."""
+    from ckpt_tool.engine.run import SUFFIXES
+
+    kind = SUFFIXES.get(os.path.splitext(path)[1].lower())
+    if kind and not os.path.isdir(path):
+        fact = f"has the name of a {kind} file, and {option} writes a folder"
+        raise OutputError(path, fact, f"name a folder, or leave out {option}")
 
 
 def _check_values(plan: Plan, planned: Planned, purpose: str = "to map") -> None:

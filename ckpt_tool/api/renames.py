@@ -6,12 +6,14 @@ import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from math import prod
 from typing import TYPE_CHECKING
 
 from ckpt_tool.align import MIN_CONFIDENCE, Aligned, align, draft_rules
 from ckpt_tool.api.requirements import with_values
+from ckpt_tool.api.suggestions import UNALIGNED
 from ckpt_tool.comparing import Counterpart, Diff, Tolerance, Values, compare_all, diff_renamed
-from ckpt_tool.errors import has_torch
+from ckpt_tool.errors import InputError, has_torch
 from ckpt_tool.keys.relations import prefix_rule
 from ckpt_tool.mapping.reading.writing import flow
 from ckpt_tool.ops import ops_argument
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 ONLY_BYTES = (
     "torch is not installed: what was cast, transposed, split or joined is not found by its values"
 )
+BLOCK = 1 << 12
+"""Bytes of a tensor that are read at a time, to see whether all its numbers are the same."""
 NUMBERS = re.compile(r"\d+")
 
 
@@ -37,6 +41,8 @@ def diff_by_alignment(
 ) -> Diff:
     """The difference of two checkpoints whose tensors may have other names: found by names and
     shapes, or by values. `every` has the keys of the whole source, where some were chosen.
+
+    Raises InputError where names are too many and too much alike to be aligned: see `not_aligned`.
     """
     keys = source.catalog if every is None else every
     if not values:
@@ -56,6 +62,7 @@ def diff_by_alignment(
         by_bytes = not has_torch()
         pairs = align_values(one, other, by_bytes=by_bytes).pairs
     found = _by_values(pairs)
+    found = _believed(found, source, target)
     found |= _changed(found, source.catalog, target.catalog)
     names = {key: other.key for key, other in found.items()}
     result = diff_renamed(
@@ -67,6 +74,56 @@ def diff_by_alignment(
     if by_bytes and result.changes:
         result = replace(result, notes=(*result.notes, ONLY_BYTES))
     return _with_regrouped(result, pairs, keys)
+
+
+def not_aligned(error: InputError) -> str:
+    """Why renames weren't looked for, where an alignment refuses the sides themselves; empty for
+    any other error.
+    """
+    if error.path not in UNALIGNED:
+        return ""
+    return f"renames were not looked for: {error.path} {error.fact}"
+
+
+def diff_beside(
+    source: Checkpoint, target: Checkpoint, diff: Diff, values: bool, tolerance: Tolerance | None
+) -> Diff | None:
+    """The difference of what lies outside of two state dicts, where averaged weights are renamed as
+    the weights are; None where nothing is.
+    """
+    found = dict(_followers(source.catalog, target.catalog, diff))
+    if not found:
+        return None
+    names = {key: other.key for key, other in found.items()}
+    return diff_renamed(
+        source.catalog,
+        target.catalog,
+        found,
+        (lambda keys: _compared(source, target, names, keys, tolerance)) if values else None,
+    )
+
+
+def _followers(a: Catalog, b: Catalog, diff: Diff) -> Iterator[tuple[str, Counterpart]]:
+    """The keys of `a` alone that end in a renamed one, with those of `b` alone that end in its new
+    name and are alike before it.
+    """
+    renamed = {
+        entry.a.key: entry
+        for entry in diff.changes
+        if entry.kind == "renamed" and entry.a and entry.b and not entry.how
+    }
+    for key in a:
+        if key in b:
+            continue
+        ends = (at.end() for at in re.finditer(r"\.", key))
+        end = next((end for end in ends if key[end:] in renamed), None)
+        if end is None:
+            continue
+        entry = renamed[key[end:]]
+        assert entry.b is not None
+        other = f"{key[:end]}{entry.b.key}"
+        if other in b and other not in a and b[other].shape == a[key].shape:
+            yield key, Counterpart(other, entry.confidence or 1.0, "as in the state dict")
 
 
 def counterparts(a: Catalog, b: Catalog, keys: Container[str]) -> set[str]:
@@ -119,6 +176,69 @@ def _by_values(pairs: Sequence[Aligned]) -> dict[str, Counterpart]:
     return {key: other for key, other in found.items() if other.is_equal or other.key != key}
 
 
+def _believed(
+    found: Mapping[str, Counterpart], source: Checkpoint, target: Checkpoint
+) -> dict[str, Counterpart]:
+    """The pairs without those under two names of which one is on both sides, with the same shape,
+    and whose values many tensors have by chance: unless others of the module, or of a block around
+    it, moved alike.
+    """
+    little = {
+        key
+        for key, other in found.items()
+        if other.key != key and _stays(key, other.key, source.catalog, target.catalog)
+        if _says_little(source, key)
+    }
+    if not little:
+        return dict(found)
+    moves = {
+        move
+        for key, other in found.items()
+        if key not in little and not _says_little(source, key)
+        for move in _places(key, other.key)
+    }
+    return {
+        key: other
+        for key, other in found.items()
+        if key not in little or _places(key, other.key) & moves
+    }
+
+
+def _places(key: str, other: str) -> set[tuple[str, str]]:
+    """From which module to which a rename leads: the innermost, and the outermost one that has
+    another name.
+
+    >>> sorted(_places("layers.7.norm.bias", "layers.8.norm.bias"))
+    [('layers.7', 'layers.8'), ('layers.7.norm', 'layers.8.norm')]
+    """
+    one, its = key.split("."), other.split(".")
+    while len(one) > 1 and len(its) > 1 and one[-1] == its[-1]:
+        one, its = one[:-1], its[:-1]
+    return {_modules(key, other), (".".join(one), ".".join(its))}
+
+
+def _modules(key: str, other: str) -> tuple[str, str]:
+    return key.rpartition(".")[0], other.rpartition(".")[0]
+
+
+def _stays(key: str, other: str, a: Catalog, b: Catalog) -> bool:
+    """Whether one of two names is on both sides, with one shape."""
+    return any(name in a and name in b and a[name].shape == b[name].shape for name in (key, other))
+
+
+def _says_little(checkpoint: Checkpoint, key: str) -> bool:
+    """Whether a tensor holds integers, a single number, or the same one everywhere."""
+    info = checkpoint.catalog[key]
+    if prod(info.shape) < 2 or not (info.dtype.is_floating or info.dtype.is_complex):
+        return True
+    size, first = info.dtype.itemsize or 1, b""
+    for chunk in checkpoint.chunks(key, BLOCK):
+        first = first or bytes(chunk[:size])
+        if bytes(chunk) != first * (len(chunk) // size):
+            return False
+    return True
+
+
 def _changed(found: Mapping[str, Counterpart], a: Catalog, b: Catalog) -> dict[str, Counterpart]:
     """What values pair with nothing since they have changed: by the prefix that leads from the keys
     of one side to the other's, else by names and shapes.
@@ -151,7 +271,7 @@ def _moves(key: str, other: str) -> set[tuple[str, str]]:
     """How a rename moves what is of the same module, and the same tensor of other blocks. Values
     that differ say nothing for a pair: that equal ones move alike does.
     """
-    modules = key.rpartition(".")[0], other.rpartition(".")[0]
+    modules = _modules(key, other)
     kinds = NUMBERS.sub("{}", key), NUMBERS.sub("{}", other)
     return {kinds, modules} if all(modules) else {kinds}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
     from ckpt_tool.engine.sources import TensorSource
 
+UNALIGNED = ("the source", "the target", "the source and the target")
+"""What errors of sides that can't be aligned are about: no file is at fault."""
 MAX_PATTERNS = 3
 """Patterns of a side that a doubt names."""
 
@@ -47,13 +50,14 @@ def suggest_rules(
     with open_side(source) as opened_source, open_target(target, opened_source) as opened_target:
         check_names(opened_source.path, opened_source.catalog)
         check_names(opened_target.path, opened_target.catalog)
-        if values:
-            sides = (with_values(opened_source), with_values(opened_target))
-            with watch(sum(each.catalog.nbytes for each in sides)) as on_progress:
-                one, other = (WatchedTensors(each, on_progress) for each in sides)
-                found = suggest_by_values(one, other, pairs, least)
-        else:
-            found = suggest(opened_source.catalog, opened_target.catalog, pairs, least)
+        with _advised():
+            if values:
+                sides = (with_values(opened_source), with_values(opened_target))
+                with watch(sum(each.catalog.nbytes for each in sides)) as on_progress:
+                    one, other = (WatchedTensors(each, on_progress) for each in sides)
+                    found = suggest_by_values(one, other, pairs, least)
+            else:
+                found = suggest(opened_source.catalog, opened_target.catalog, pairs, least)
         doubts = _doubts(found, opened_source, opened_target)
         catalogs = opened_source.catalog, opened_target.catalog
         words = (*_not_followed(pairs, found, *catalogs), *doubts_in_words(doubts))
@@ -63,6 +67,18 @@ def suggest_rules(
             doubtful=tuple((one.path, one.other) for one in doubts if one.path),
         )
         return _without_belonging(found, *catalogs) if words or not found.rules else found
+
+
+@contextmanager
+def _advised() -> Iterator[None]:
+    """Sides that can't be aligned, with what can be done instead: there is no other way here."""
+    try:
+        yield
+    except InputError as error:
+        if error.path in UNALIGNED:
+            hint = "write rules, or try `--by position` of `ckpt plan`"
+            raise InputError(error.path, error.fact, hint) from None
+        raise
 
 
 def _without_belonging(found: Suggestion, source: Catalog, target: Catalog) -> Suggestion:

@@ -230,7 +230,11 @@ def fail(error: Exception, arguments: Sequence[str]) -> int:
             _point_to_traceback(error_in_words, "--debug" in arguments)
             _as_typed(error_in_words, arguments)
             print_annotations("--github" in arguments, error_in_words)
-            style = Style(_are_messages_coloured(arguments), width=width_of_terminal(sys.stderr))
+            style = Style(
+                _are_messages_coloured(arguments),
+                width=width_of_terminal(sys.stderr),
+                encoding=_encoding_of(sys.stderr),
+            )
             print_note(error_text(error_in_words, style))
         return NO if isinstance(error_in_words, RuleError) else NO_ANSWER
     files = " ".join(

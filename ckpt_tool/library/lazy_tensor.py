@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 from ckpt_tool.regions import Region
-from ckpt_tool.tensors import DType, Shape, nbytes_of, shape_text
+from ckpt_tool.tensors import DType, OnDisk, Shape, nbytes_of, shape_text
 from ckpt_tool.torch_bridge import to_tensor
 
 if TYPE_CHECKING:
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
     from ckpt_tool.formats import Checkpoint
 
 
-class LazyTensor:
+class LazyTensor(OnDisk):
     """One tensor on disk: its `key`, `shape`, `dtype` and `nbytes` are known, its values are read
     by `read()` or by an index.
 
     An index of numbers and slices reads about the bytes that it asks for, in whatever number of
     files these lie; then no checksum of the whole tensor is looked at. What would need values,
-    `==` too, raises TypeError; `dtype` equals torch's own.
+    `==` too, raises TypeError; `dtype` equals torch's own. Pickled, by `torch.save` too, it is read
+    and becomes the tensor itself; where a state dict has one, the functions here read it.
 
     >>> import ckpt_tool, torch
     >>> torch.save({"conv1.weight": torch.ones(64, 3, 7, 7)}, "model.pth")
@@ -46,6 +48,23 @@ class LazyTensor:
     def __repr__(self) -> str:
         return f"LazyTensor({self.key!r}, {self.dtype.value} {shape_text(self.shape)})"
 
+    @property
+    def ndim(self) -> int:
+        """How many dimensions it has."""
+        return len(self.shape)
+
+    def dim(self) -> int:
+        """How many dimensions it has."""
+        return len(self.shape)
+
+    def numel(self) -> int:
+        """How many elements it has."""
+        return prod(self.shape)
+
+    def size(self, dim: int | None = None) -> Shape | int:
+        """Its shape, or the size of one dimension. Raises IndexError for one that it hasn't."""
+        return self.shape if dim is None else self.shape[dim]
+
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("len() of a scalar")
@@ -67,14 +86,44 @@ class LazyTensor:
     def _unread(self, *_others: object) -> NoReturn:
         raise TypeError(f"{self!r} has no values before it is read; {self._how_to_read()}")
 
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        """Its rows, each read when it is asked for."""
+        if not self.shape:
+            raise TypeError(f"iteration over a 0-d tensor, {self!r}; {self._how_to_read()}")
+        return (self[row] for row in range(self.shape[0]))
+
+    def __format__(self, spec: str) -> str:
+        return self._unread() if spec else str(self)
+
+    def __copy__(self) -> LazyTensor:
+        return self
+
+    def __deepcopy__(self, memo: object) -> LazyTensor:
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        """That of the tensor: nothing else could be loaded where the file isn't open."""
+        give: Callable[[SupportsIndex], str | tuple[Any, ...]] = self.read().__reduce_ex__
+        return give(protocol)
+
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _unread
     __rtruediv__ = __matmul__ = __rmatmul__ = __pow__ = __rpow__ = __neg__ = __abs__ = _unread
     __lt__ = __le__ = __gt__ = __ge__ = __float__ = __int__ = __bool__ = _unread
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __divmod__ = __rdivmod__ = _unread
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __invert__ = __pos__ = _unread
+    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = __round__ = __complex__ = _unread
+    __floor__ = __ceil__ = __trunc__ = __contains__ = __setitem__ = __delitem__ = _unread
     __eq__ = __ne__ = _unread
     __hash__ = object.__hash__
 
     def _how_to_read(self) -> str:
         return f"`checkpoint[{self.key!r}].read()` is the tensor"
+
+    @property
+    def identity(self) -> tuple[int, str]:
+        """The same for the keys of a tied weight."""
+        tied = self._checkpoint.catalog[self.key].tied_to
+        return id(self._checkpoint), self.key if tied is None else tied
 
     def read(self) -> torch.Tensor:
         """All of it, in memory of its own. Raises FormatError where a checksum is wrong."""

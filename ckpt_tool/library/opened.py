@@ -14,7 +14,7 @@ from ckpt_tool.library.words import speaks_python
 from ckpt_tool.report.parts.style import size_text
 from ckpt_tool.report.show import show_text
 from ckpt_tool.tensors import Catalog
-from ckpt_tool.wording import plural
+from ckpt_tool.wording import plural, type_text
 
 if TYPE_CHECKING:
     import os
@@ -177,6 +177,9 @@ def open(
     from ckpt_tool.formats.remote.access import Access, accessing, remembering
     from ckpt_tool.formats.remote.addresses import is_address
 
+    if not isinstance(path, str | os.PathLike):
+        fact = f"is {type_text(path)}, and a path is a text"
+        raise InputError("path", fact, "give the file's path or its address")
     digests = (sha256,) if isinstance(sha256, str) else tuple(sha256 or ())
     plain = not (digests or offline or refresh)
     with remembering() if plain else accessing(Access(digests, offline, refresh)) as access:

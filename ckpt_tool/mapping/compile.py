@@ -65,7 +65,8 @@ def compile_plan(
         target=target,
         notes=tuple(fitted.notes(target)),
     )
-    plan = checked_plan(plan, dtypes, problems, named, (claims.unnamed, unkept))
+    undecided = claims.unnamed, _in_order(target or (), fresh)
+    plan = checked_plan(plan, dtypes, problems, named, undecided)
     if unmet := list(check_expect(bound, plan)):
         raise RuleError(unmet, draft=Draft(plan, frozenset(), frozenset()))
     return plan

@@ -289,8 +289,9 @@ def closing_text(diff: Diff) -> str:
 def _counts_beside(beside: Diff) -> str:
     within = sum(entry.is_within for entry in beside.changes)
     odd, same = len(beside.uncompared), beside.counts["same"]
-    apart = len(beside.changes) - within
-    counted = {_differ(apart): apart, "within the tolerance": within}
+    renamed = beside.counts["renamed"]
+    apart = len(beside.changes) - within - renamed
+    counted = {_differ(apart): apart, "renamed": renamed, "within the tolerance": within}
     texts = [f"{count:,} {word}" for word, count in counted.items() if count]
     texts = texts or ([f"{same:,} the same"] if same or not odd else [])
     return ", ".join([*texts, *([f"{odd:,} not compared"] if odd else [])])

@@ -1,7 +1,7 @@
 """A plan as people and machines read it, and what one key has to do with it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from ckpt_tool.errors import InputError, Problem, Tally
 from ckpt_tool.frozen import frozen
@@ -19,6 +19,7 @@ from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 from ckpt_tool.wording import named
 
 MAX_FOLDS = 8
+TALLIED = "mapped", "fresh", "left", "fresh_elements", "elements"
 REST = "not all that is kept or dropped was named"
 
 
@@ -204,7 +205,7 @@ def plan_json(
         "counts": plan.counts if plan else {"mapped": 0, "kept": 0, "dropped": 0},
         "problems": [problem_json(problem) for problem in problems],
         "notes": list(plan.notes) if plan else [],
-        "tally": asdict(tally) if tally else None,
+        "tally": {name: getattr(tally, name) for name in TALLIED} if tally else None,
     }
 
 

@@ -107,7 +107,8 @@ def distance_text(apart: Distance | None) -> str:
     if not apart.largest:
         return "equal"
     index = ", ".join(map(str, apart.index))
-    largest = f"largest difference {apart.largest:.3g} at [{index}]"
+    where = f"[{index}] of `{safe(name)}`" if (name := ".".join(apart.path)) else f"[{index}]"
+    largest = f"largest difference {apart.largest:.3g} at {where}"
     return f"relative difference {apart.relative:.2e}, {largest}"
 
 
@@ -193,4 +194,9 @@ def _place_json(place: Place) -> dict[str, object]:
 def _distance_json(apart: Distance | None) -> dict[str, object] | None:
     if apart is None:
         return None
-    return {"relative": apart.relative, "largest": apart.largest, "index": list(apart.index)}
+    return {
+        "relative": apart.relative,
+        "largest": apart.largest,
+        "index": list(apart.index),
+        "name": ".".join(apart.path) or None,
+    }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf, isfinite
 from typing import TYPE_CHECKING
 
 from ckpt_tool.tracing.comparing import Parting
+from ckpt_tool.tracing.leaves import Path
 from ckpt_tool.tracing.orders import NO_ORDERS, Orders
+from ckpt_tool.tracing.places import have_one_name, paired_leaves
 from ckpt_tool.tracing.recording import Captured, Recorder, Setting
 from ckpt_tool.tracing.sketches import Sketch, tensors_in
 
@@ -19,12 +22,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Distance:
     """How far two values are apart: relative to their size (the norm of the difference over the
-    larger norm), and the largest difference of two elements with its index.
+    larger norm), and the largest difference of two elements with its index; `path` is its place
+    among several tensors.
     """
 
     relative: float
     largest: float
     index: tuple[int, ...]
+    path: Path = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +73,14 @@ def exact_distances(
         calls.append(record.captured[wanted[0]])
         entered.append(record.captured[wanted[1]])
         again.append(record.calls[wanted[0]].outputs)
-    entering = [tensors_in((each.args, each.kwargs)) for each in entered]
-    took = [tensors_in((each.args, each.kwargs)) for each in calls]
-    gave = [tensors_in(each.output) for each in calls]
-    took_apart, plain = (distance_of(took[0], took[1], each) for each in (own, NO_ORDERS))
+    entering = [(each.args, each.kwargs) for each in entered]
+    took = [(each.args, each.kwargs) for each in calls]
+    took_apart, plain = (distance_in(took[0], took[1], each) for each in (own, NO_ORDERS))
     return Found(
         (calls[0], calls[1]),
-        distance_of(entering[0], entering[1], orders if at.other else NO_ORDERS),
-        took_apart,
-        distance_of(gave[0], gave[1], own),
+        _argument(distance_in(entering[0], entering[1], orders if at.other else NO_ORDERS)),
+        _argument(took_apart),
+        distance_in(calls[0].output, calls[1].output, own),
         plain is not None and took_apart is not None and took_apart.relative < plain.relative,
         (entered[0], entered[1]),
         (again[0], again[1]),
@@ -96,6 +100,24 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape)) or "()"
 
 
+def distance_in(one: object, other: object, orders: Orders = NO_ORDERS) -> Distance | None:
+    """The largest distance of two tensors that belong together in two values; None where none do.
+    The place of one of several is the second's.
+    """
+    found = []
+    for _, path, tensor, its in paired_leaves(one, other):
+        if tensor.shape == its.shape:
+            found.append(replace(_nearest(tensor, its, orders), path=path))
+    far = max(found, key=lambda each: each.relative, default=None)
+    is_one = len(found) == 1 and have_one_name(found[0].path, ())
+    return replace(far, path=()) if far is not None and is_one else far
+
+
+def _argument(apart: Distance | None) -> Distance | None:
+    """A distance of what a call took, whose places begin with whether it is a named argument."""
+    return None if apart is None else replace(apart, path=apart.path[1:])
+
+
 def distance_of(
     ones: Sequence[torch.Tensor], others: Sequence[torch.Tensor], orders: Orders = NO_ORDERS
 ) -> Distance | None:
@@ -104,10 +126,14 @@ def distance_of(
     for one in ones:
         at = next((i for i, other in enumerate(left) if other.shape == one.shape), None)
         if at is not None:
-            near = left.pop(at)
-            some = [_between(each, near) for each in (one, *orders.variants(one))]
-            found.append(min(some, key=lambda each: each.relative))
+            found.append(_nearest(one, left.pop(at), orders))
     return max(found, key=lambda each: each.relative, default=None)
+
+
+def _nearest(one: torch.Tensor, other: torch.Tensor, orders: Orders) -> Distance:
+    """The distance in the order in which two tensors are closest."""
+    some = [_between(each, other) for each in (one, *orders.variants(one))]
+    return min(some, key=lambda each: each.relative)
 
 
 def _between(one: torch.Tensor, other: torch.Tensor) -> Distance:
@@ -118,12 +144,16 @@ def _between(one: torch.Tensor, other: torch.Tensor) -> Distance:
             torch.view_as_real(each.resolve_conj().to(torch.complex128)) for each in (one, other)
         )
     one, other = (each.detach().cpu().double() for each in (one, other))
-    first, second = torch.nan_to_num(one), torch.nan_to_num(other)
-    if not first.numel():
+    if not one.numel():
         return Distance(0.0, 0.0, ())
+    first, second = (torch.nan_to_num(each, 0.0, 0.0, 0.0) for each in (one, other))
     apart = (first - second).abs()
-    apart[one.isnan() != other.isnan()] = torch.inf
-    size = max(float(first.norm()), float(second.norm()))
-    place = torch.unravel_index(apart.argmax(), apart.shape)
-    relative = float(apart.norm()) / size if size else float(apart.max())
-    return Distance(relative, float(apart.max()), tuple(int(each) for each in place))
+    is_same = (one == other) | (one.isnan() & other.isnan())
+    apart[~(one.isfinite() & other.isfinite()) & ~is_same] = torch.inf
+    largest = float(apart.max())
+    place = tuple(int(each) for each in torch.unravel_index(apart.argmax(), apart.shape))
+    if not isfinite(largest):
+        return Distance(inf, inf, place)
+    top = max(float(first.abs().max()), float(second.abs().max())) or 1.0  # squares may overflow
+    size = max(float((first / top).norm()), float((second / top).norm()))
+    return Distance(float((apart / top).norm()) / size if size else largest, largest, place)

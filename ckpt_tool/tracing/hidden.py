@@ -11,7 +11,8 @@ from math import inf, sqrt
 from typing import TYPE_CHECKING
 
 from ckpt_tool.tracing.comparing import Row, limit_of
-from ckpt_tool.tracing.leaves import Path, leaves_in
+from ckpt_tool.tracing.leaves import Path
+from ckpt_tool.tracing.places import name_of, paired_leaves
 from ckpt_tool.tracing.recording import Recorder, Setting
 from ckpt_tool.tracing.sketches import CHUNK, SHORT, distance, eps_of, huge_of, rounding_of
 
@@ -54,7 +55,7 @@ class Hidden:
         >>> Hidden(("x",), 230, 256, 4.0, 0.0104, False).said
         '230 of 256 numbers of `x`, those below 4, differ by 1.0e-02 relative to their own norm'
         """
-        name = f"`{'.'.join(self.path)}`" if self.path else "the output"
+        name = f"`{name_of(self.path)}`" if self.path else "the output"
         return (
             f"{self.count} of {self.total} numbers of {name}, those below {self.size:.3g}, "
             f"differ by {self.distance:.1e} relative to their own norm"
@@ -63,13 +64,9 @@ class Hidden:
 
 def hidden_in(one: object, other: object) -> list[Hidden]:
     """What differs among the small numbers of two networks' outputs, of each tensor the most."""
-    ones, others = dict(leaves_in(one)), dict(leaves_in(other))
-    if ones.keys() != others.keys():
-        both = zip(leaves_in(one), leaves_in(other), strict=False)
-        pairs = [(path, tensor, its) for (path, tensor), (_, its) in both]
-    else:
-        pairs = [(path, tensor, others[path]) for path, tensor in ones.items()]
-    return [each for pair in pairs if (each := _hidden(*pair)) is not None]
+    pairs = paired_leaves(one, other)
+    found = (_hidden(path, tensor, its) for _, path, tensor, its in pairs)
+    return [each for each in found if each is not None]
 
 
 def giver_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -16,6 +16,12 @@ MAX_DEPTH = 32
 """Objects inside of each other; what refers to itself has no end."""
 INTEGERS = 1 << 63
 """Those below it are compared exactly."""
+
+
+class Position(str):
+    """A place that is a number, in a list or a tuple: no name."""
+
+    __slots__ = ()
 
 
 def leaves_in(value: object, path: Path = ()) -> list[tuple[Path, torch.Tensor]]:
@@ -64,7 +70,7 @@ def _tensors(tensor: torch.Tensor, path: Path) -> Iterator[Leaf]:
 
     if tensor.is_nested:
         for number, each in enumerate(tensor.unbind()):
-            yield (*path, str(number)), each, ""
+            yield (*path, Position(number)), each, ""
     elif tensor.layout is torch.sparse_coo:
         whole = tensor.detach().coalesce()
         yield (*path, "indices"), whole.indices(), ""
@@ -98,8 +104,10 @@ def _inside(value: object) -> Sequence[tuple[str, object]] | None:
         return [(str(name), each) for name, each in value.items()]
     if isinstance(value, set | frozenset):  # which has no order
         return None
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return [*zip(map(str, value._fields), value, strict=False)]
     if isinstance(value, list | tuple):
-        return [(str(number), each) for number, each in enumerate(value)]
+        return _numbered(value)
     if is_dataclass(value):
         return [(each.name, getattr(value, each.name, None)) for each in fields(value)]
     if hasattr(value, "__array__") and hasattr(value, "dtype"):
@@ -114,11 +122,15 @@ def _inside(value: object) -> Sequence[tuple[str, object]] | None:
     return [(str(name), each) for name, each in held.items()]
 
 
+def _numbered(values: Iterable[object]) -> Sequence[tuple[str, object]]:
+    return [(Position(number), each) for number, each in enumerate(values)]
+
+
 def _array(value: object) -> Sequence[tuple[str, object]] | None:
     """numpy's and other libraries' arrays, as a tensor; None where torch has no such type."""
     import torch
 
     try:
-        return [("array", torch.as_tensor(value))]
+        return _numbered([torch.as_tensor(value)])
     except (TypeError, ValueError, RuntimeError):
         return None

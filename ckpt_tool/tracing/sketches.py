@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.tracing.leaves import Path, leaves_in
 from ckpt_tool.tracing.orders import NO_ORDERS, Orders
+from ckpt_tool.tracing.places import belonging
 
 if TYPE_CHECKING:
     import torch
@@ -197,17 +198,9 @@ def farthest(ones: Sequence[Sketch], others: Sequence[Sketch]) -> Apart | None:
 
 
 def paired(ones: Sequence[Sketch], others: Sequence[Sketch]) -> Iterator[tuple[Sketch, Sketch]]:
-    """Those at the same places, where both sides have the same; else in order, by their shapes."""
-    by_path = {other.path: other for other in others}
-    if {one.path for one in ones} == by_path.keys():
-        yield from ((one, by_path[one.path]) for one in ones)
-        return
-    left = list(others)
-    for one in ones:
-        match = next((other for other in left if other.shape == one.shape), None)
-        if match is not None:
-            left.remove(match)
-            yield one, match
+    """Those that belong together: by name first, and by place and shape what has no names."""
+    places = ([(each.path, each.shape) for each in some] for some in (ones, others))
+    return ((ones[i], others[j]) for i, j in belonging(*places))
 
 
 def tensors_in(value: object) -> list[torch.Tensor]:

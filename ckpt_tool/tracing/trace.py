@@ -22,9 +22,10 @@ from ckpt_tool.tracing.exact import Distance, Found, exact_distances, shapes_sai
 from ckpt_tool.tracing.explaining.hints import hints_of
 from ckpt_tool.tracing.hidden import giver_of, hidden_in
 from ckpt_tool.tracing.pairs import Pair, agreed, pairs_of
+from ckpt_tool.tracing.places import have_one_name, name_of
 from ckpt_tool.tracing.recording import Recorder, Setting
 from ckpt_tool.tracing.reordered import Reordered, columns_against_inputs, reordered
-from ckpt_tool.tracing.sketches import differ_in_huge, distance, farthest, paired
+from ckpt_tool.tracing.sketches import Sketch, differ_in_huge, distance, farthest, paired
 from ckpt_tool.tracing.weights import Concerned, concerned_by, unread_weights, wrong_weights
 from ckpt_tool.wording import plural
 
@@ -285,10 +286,11 @@ def _coverage(first: Recorder, second: Recorder) -> tuple[bool, list[str]]:
     notes = []
     for side, sketches, index in (("first", one, 0), ("second", other, 1)):
         known = {id(each[index]) for each in both}
-        left = [".".join(each.path) or "it" for each in sketches if id(each) not in known]
+        left = [name_of(each.path) or "it" for each in sketches if id(each) not in known]
         if left:
             names = _some([f"`{name}`" for name in left])
             notes.append(f"not compared, of what the {side} network gives: {names}")
+    notes += _by_place(both)
     unknown = [*dict.fromkeys((*first.unknown, *second.unknown))]
     if unknown:
         notes.append(f"not compared, of what the networks give: {_some(unknown)}")
@@ -302,6 +304,17 @@ def _coverage(first: Recorder, second: Recorder) -> tuple[bool, list[str]]:
     if both and not has_numbers:
         notes.append("the outputs hold no number that could be compared")
     return is_whole and has_numbers and not unknown and not huge, notes
+
+
+def _by_place(both: Sequence[tuple[Sketch, Sketch]]) -> Iterator[str]:
+    """What is compared though its names don't say that it belongs together."""
+    unlike = [
+        f"`{name_of(one.path) or 'it'}` with `{name_of(other.path) or 'it'}`"
+        for one, other in both
+        if not have_one_name(one.path, other.path)
+    ]
+    if unlike:
+        yield f"compared by place and shape, for the names don't match: {_some(unlike)}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError, need_torch
 from ckpt_tool.formats.key_order import are_declared_so
-from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor, shape_text
+from ckpt_tool.tensors import Catalog, OnDisk, TensorInfo, UnreadableTensor, shape_text
 from ckpt_tool.torch_bridge import (
     is_wrapper,
     local_part,
@@ -180,9 +180,27 @@ def state_dict_of(source: object) -> Mapping[str, object]:
         raise InputError(
             "source", f"is {type_text(source)}", "give a path, a state dict or a module"
         )
-    if source and not any(_is_weight(key, value) for key, value in source.items()):
-        raise _without_tensors(source)
-    return source
+    state_dict = _read(source)
+    if state_dict and not any(_is_weight(key, value) for key, value in state_dict.items()):
+        raise _without_tensors(state_dict)
+    return state_dict
+
+
+def _read(state_dict: Mapping[str, object]) -> Mapping[str, object]:
+    """A state dict with the tensors themselves in the place of those that are still on disk; one
+    for all keys of a tied weight.
+    """
+    on_disk = [each for each in state_dict.values() if isinstance(each, OnDisk)]
+    if not on_disk:
+        return state_dict
+    found = {each.identity: each for each in on_disk}
+    tensors = {identity: each.read() for identity, each in found.items()}
+    read = OrderedDict(
+        (key, tensors[value.identity] if isinstance(value, OnDisk) else value)
+        for key, value in state_dict.items()
+    )
+    read._metadata = getattr(state_dict, "_metadata", {})  # type: ignore[attr-defined]
+    return read
 
 
 def _without_tensors(given: Mapping[str, object]) -> InputError:

@@ -77,7 +77,7 @@ def test_one_is_not_many(tmp_path):
     torch.save({"module.w": torch.ones(1)}, tmp_path / "wrapped.pth")
     assert "hint: the two tensors have equal shapes: ckpt plan" in ckpt("diff", "wrapped.pth", "one.pth", cwd=tmp_path).out
     torch.save({"other": torch.ones(2)}, tmp_path / "other.pth")
-    assert "0 mapped; 1 of 1 target key to be mapped would stay fresh" in ckpt("plan", "other.pth", "one.pth", cwd=tmp_path).err
+    assert "0 mapped; 1 of 1 target key would stay fresh" in ckpt("plan", "other.pth", "one.pth", cwd=tmp_path).err
 
 
 def test_a_filter_that_matches_nothing_is_called_as_it_was_given(folder):

@@ -260,6 +260,21 @@ def test_a_misspelt_pattern_leads_to_the_same_command_with_the_right_one(tmp_pat
     assert ckpt("map", "a.pth", "b.pth", "--drop", "zzz.**", "-o", "out2.pth", cwd=tmp_path).status == 1
 
 
+@pytest.mark.parametrize(("words", "tally"), [
+    (["--drop", "old.wieght", "--drop", "old.bais"], "2 mapped; 1 of 3 target keys would stay fresh"),
+    (["-e", "fc.wieght -> fc.weight"], "0 mapped; 3 of 3 target keys would stay fresh (100.0 % of the target's elements); 4 source keys left over"),
+    (["-e", "fc.weight -> fc.weight", "--keep", "haed.*"], "1 mapped; 2 of 3 target keys would stay fresh"),
+])  # fmt: skip
+def test_a_misspelt_pattern_is_corrected_where_a_part_is_asked_for(tmp_path, words, tally):
+    torch.save({"fc.weight": torch.ones(4, 4), "fc.bias": torch.ones(4), "old.weight": torch.ones(2), "old.bias": torch.ones(2)}, tmp_path / "a.pth")
+    torch.save({"fc.weight": torch.ones(4, 4), "fc.bias": torch.ones(4), "head.weight": torch.ones(3, 4)}, tmp_path / "b.pth")
+    ran = ckpt("plan", "a.pth", "b.pth", *words, "--partial", cwd=tmp_path)
+    corrected = [word.replace("wieght", "weight").replace("bais", "bias").replace("haed.*", "head.*") for word in words]
+    assert shlex.split(proposed(ran)) == ["plan", "a.pth", "b.pth", *corrected, "--partial"]
+    assert tally in ran.err
+    assert ckpt(*shlex.split(proposed(ran)), cwd=tmp_path).status == 0
+
+
 def test_a_misspelt_name_with_a_placeholder_is_found_by_its_form(tmp_path):
     torch.save({f"enc.stage{i}.{leaf}": torch.rand(3) for i in range(2) for leaf in "wb"}, tmp_path / "a.pth")
     torch.save({f"net.s{i}.{leaf}": torch.rand(3) for i in range(2) for leaf in "wb"}, tmp_path / "b.pth")

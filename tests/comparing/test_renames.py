@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from itertools import product
 
 import pytest
 import torch
@@ -359,3 +360,59 @@ def test_the_way_on_keeps_that_values_are_compared(tmp_path):
     torch.save({key: tensor + 1 for key, tensor in a.items()} | {"l.3.w": torch.randn(8, 8)}, tmp_path / "b.pth")
     ran = ckpt("diff", "a.pth", "b.pth", "--values", "--renames", cwd=tmp_path)
     assert ran.err.splitlines()[-1] == "next: ckpt suggest a.pth b.pth --values"
+
+
+@pytest.mark.parametrize("options", [["--values"], [], ["--include", "**"]])
+def test_names_that_can_not_be_aligned_are_compared_as_they_are(tmp_path, options):
+    names = ["".join(letters) for letters in product("abcdefghijklm", repeat=4)][:5000]
+    for file, first, add in (("a.safetensors", "x", 0.0), ("b.safetensors", "y", 1.0)):
+        tensors = {f"{first}{name}.w": torch.tensor([add + i]) for i, name in enumerate(names)}
+        save_file({**tensors, "kept.w": torch.tensor([add])}, tmp_path / file)
+    ran = ckpt("diff", "a.safetensors", "b.safetensors", "--renames", *options, cwd=tmp_path)
+    assert ran.status == 1
+    assert "note: renames were not looked for: the source and the target have more than 250,000 pairs of modules with the same shapes" in ran.out
+    assert f"{'0 same, 1 differs' if '--values' in options else '1 same'}, 5,000 removed, 5,000 added" in ran.out.replace("1 differ,", "1 differs,")
+    ran = ckpt("suggest", "a.safetensors", "b.safetensors", cwd=tmp_path)
+    assert (ran.status, ran.err.rpartition("; ")[2]) == (2, "write rules, or try `--by position` of `ckpt plan`\n")
+
+
+def counted(counts, seed, constant=0.0):
+    """Layers with counters of batches, and vectors that are the same number everywhere."""
+    generator = torch.Generator().manual_seed(seed)
+    found = {}
+    for i, count in enumerate(counts):
+        found |= {f"l{i}.conv.weight": torch.randn(8, 8, generator=generator), f"l{i}.bn.weight": torch.randn(8, generator=generator)}
+        found |= {f"l{i}.bn.num_batches_tracked": torch.tensor(count), f"l{i}.bn.bias": torch.full((8,), constant + count), f"l{i}.scale": torch.tensor(float(count))}
+    return found
+
+
+def test_counters_and_constants_are_not_renamed_for_their_values(tmp_path):
+    torch.save(counted([10, 20, 30, 40], 0), tmp_path / "a.pth")
+    torch.save(counted([20, 30, 40, 50], 1), tmp_path / "b.pth")
+    ran = ckpt("diff", "a.pth", "b.pth", "--values", "--renames", cwd=tmp_path)
+    assert "0 same, 20 differ" in ran.out.splitlines()
+
+
+def test_counters_move_with_their_modules(tmp_path):
+    one = counted([10, 20, 30, 40], 0)
+    moved = {f"l{(int(key[1]) + 1) % 4}{key[2:]}": tensor for key, tensor in one.items()}
+    torch.save(one, tmp_path / "a.pth")
+    torch.save(moved, tmp_path / "b.pth")
+    found = json.loads(ckpt("diff", "a.pth", "b.pth", "--values", "--renames", "--json", "-v", cwd=tmp_path).out)
+    renamed = {entry["a"]["key"] for entry in found["entries"] if entry["kind"] == "renamed"}
+    assert renamed == {key for key in one if not key.endswith("scale")}
+
+
+def test_averaged_weights_are_renamed_as_the_weights_are(tmp_path):
+    body = {f"body.{i}.{name}": torch.randn(4, 4) for i in range(3) for name in ("weight", "bias")} | {"head.weight": torch.randn(3, 4)}
+    ema = {key: tensor * 0.5 for key, tensor in body.items()}
+    new = lambda state: {key.replace("body.", "trunk.").replace("head.", "cls."): tensor for key, tensor in state.items()}  # noqa: E731
+    torch.save({"model": body, "ema": {"shadow": ema}, "epoch": 3}, tmp_path / "a.pth")
+    torch.save({"model": new(body), "ema": {"shadow": new(ema)}, "epoch": 3}, tmp_path / "b.pth")
+    ran = ckpt("diff", "a.pth", "b.pth", "--values", "--renames", cwd=tmp_path)
+    assert "  > ema.shadow.body.** → ema.shadow.trunk.**" in ran.out
+    assert "0 same, 7 renamed; 7 renamed beside the state dict" in ran.out.splitlines()
+    torch.save({"model": new(body), "ema": {"shadow": new({**ema, "body.1.bias": body["body.1.bias"]})}, "epoch": 3}, tmp_path / "c.pth")
+    ran = ckpt("diff", "a.pth", "c.pth", "--values", "--renames", cwd=tmp_path)
+    assert any("1 with other values" in line and line.endswith("worst: ema.shadow.body.1.bias") for line in lines(ran))
+    assert ckpt("diff", "a.pth", "b.pth", "--renames", cwd=tmp_path).out.count("renamed beside the state dict") == 1

@@ -124,10 +124,22 @@ def test_a_name_that_says_something_else_is_refused(tmp_path: Path, source: Path
     ran = ckpt("map", source, "-e", "** -> **", "-o", tmp_path / "w.pth", "--to", "safetensors")
     assert ran.status == 2
     assert "has the name of a torch file, and safetensors is asked for" in ran.err
-    with pytest.raises(InputError, match="torch files are not written in shards"):
+    with pytest.raises(InputError, match="`to=`: torch files are not written in shards"):
         ckpt_tool.map(str(source), None, tmp_path / "out", rules="** -> **", to="torch", max_shard_size=100)
     with pytest.raises(InputError, match="is not a format"):
         ckpt_tool.map(str(source), None, tmp_path / "out", rules="** -> **", to="onnx")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize("options", [["--max-shard-size", "1KB"], ["--to", "dcp"], ["--to", "dcp", "--max-shard-size", "1KB"]])
+def test_a_new_folder_has_no_name_of_a_file(tmp_path: Path, source: Path, name: str, options: list[str]) -> None:
+    args = ["map", source, "-e", "** -> **", "-o", tmp_path / name, *options]
+    ran = ckpt(*args)
+    option = "--max-shard-size" if "--max-shard-size" in options else "--to dcp"
+    assert (ran.status, (tmp_path / name).exists()) == (2, False)
+    assert f"file, and {option} writes a folder; name a folder, or leave out {option}" in ran.err
+    (tmp_path / name).mkdir()
+    assert ckpt(*args).status == 0
 
 
 @pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")

@@ -138,3 +138,14 @@ def test_tensors_that_are_written_twice_take_one_line_a_pattern(tmp_path):
     torch.save({**{f"l.{i}.w": w for i, w in enumerate(weights)}, **{f"m.{i}.w": w for i, w in enumerate(weights)}}, tmp_path / "a.pth")
     ran = ckpt("map", "a.pth", "-e", "** -> **", "-o", "b.safetensors", cwd=tmp_path)
     assert "note: safetensors has no shared tensors; these are written twice: m.** = l.** (12)\n" in ran.out + ran.err
+
+
+@pytest.mark.parametrize("name", ["b.safetensors", "b.pth"])
+def test_views_that_are_written_by_themselves_are_named(tmp_path, name):
+    w = torch.randn(10, 4)
+    torch.save({"emb": w, "headT": w.t(), "tail": w[5:], "tied": w}, tmp_path / "a.pth")
+    ran = ckpt("map", "a.pth", "-e", "** -> **", "-o", name, cwd=tmp_path)
+    assert "note: these share numbers in the source, and are written by themselves: headT in emb, tail in emb\n" in ran.out + ran.err
+    torch.save({"q": w[:5], "k": w[5:], "tied": w[5:]}, tmp_path / "apart.pth")
+    ran = ckpt("map", "apart.pth", "-e", "** -> **", "-o", f"2{name}", cwd=tmp_path)
+    assert "share numbers" not in ran.out + ran.err

@@ -65,15 +65,17 @@ def test_a_folder_that_holds_a_checkpoint_is_replaced_only_by_force(tmp_path, so
 
 def test_nothing_in_a_folder_is_lost_or_mixed_up(tmp_path, source):
     (tmp_path / "out").mkdir()
+    (tmp_path / "plain").write_text("")
     save_file({"x": torch.ones(1)}, tmp_path / "out" / "adapter.safetensors")
     for path, text in (
         ("out", "holds `adapter.safetensors`"),
-        ("in.safetensors", "can't be made"),
+        ("in.safetensors", "has the name of a safetensors file"),
+        ("plain", "can't be made"),
         ("none/out", "its folder does not exist"),
     ):
         with pytest.raises(OutputError, match=text):
             map_checkpoint(str(tmp_path / "in.safetensors"), None, str(tmp_path / path), RENAME, force=True, shard_bytes=400)
-    assert sorted(os.listdir(tmp_path)) == ["in.safetensors", "out"]
+    assert sorted(os.listdir(tmp_path)) == ["in.safetensors", "out", "plain"]
     os.rename(tmp_path / "out" / "adapter.safetensors", tmp_path / "out" / "model.safetensors")
     with pytest.raises(OutputError, match="is one of the inputs"):
         map_checkpoint(str(tmp_path / "out" / "model.safetensors"), None, str(tmp_path / "out"), RENAME, force=True, shard_bytes=400)

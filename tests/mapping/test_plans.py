@@ -170,7 +170,10 @@ def test_the_tally_counts_the_numbers_that_would_stay_fresh():
     with pytest.raises(RuleError) as caught:
         plan_by_name(catalog("a.w 10x10", "x 1"), catalog("a.w 10x10", "b.w 30x10"))
     assert caught.value.tally == Tally(1, 1, 1, 300, 400)
-    assert str(caught.value.tally) == "1 mapped; 1 of 2 target keys to be mapped would stay fresh (75.0 % of the target's elements); 1 source key left over"
+    assert str(caught.value.tally) == "1 mapped; 1 of 2 target keys would stay fresh (75.0 % of the target's elements); 1 source key left over"
+    with pytest.raises(RuleError) as caught:
+        plan_by_name(catalog("a.w 10x10", "x 1"), catalog("a.w 10x10", "b.w 30x10", "c.w 1"), named=read_inline_rules((), [], ["c.*"]))
+    assert str(caught.value.tally).startswith("1 mapped; 1 of 3 target keys would stay fresh (74.8 % of the target's elements)")
 
 
 def test_by_name_leaves_a_wrappers_prefix_out_and_says_so():

@@ -16,6 +16,7 @@ from ckpt_tool.report.layouts.diff_json import diff_json
 from ckpt_tool.report.parts.json_text import to_json
 from ckpt_tool.report.parts.problems import concise_text, problems_text
 from ckpt_tool.report.parts.style import Style, safe, size_text
+from ckpt_tool.report.parts.table import width_of
 from ckpt_tool.report.plan import PlanNames, plan_json, plan_names, plan_text
 from ckpt_tool.report.show import show_json, show_text
 
@@ -145,6 +146,18 @@ def test_a_terminal_gets_what_it_has_room_for_of_a_rule(width, column, length):
     assert marked
     assert line[column - 1 :].startswith(marked)
     assert len(marked) == length or shown[len(carets.rstrip()) :] == "…"
+
+
+@pytest.mark.parametrize(("encoding", "width"), [("utf-8", None), ("utf-8", 200), ("utf-8", 60), ("ascii", None), ("ascii", 80), ("ascii", 40)])
+@pytest.mark.parametrize("word", ["**", "層{j}", "\N{PARTY POPPER}", "e\u0301", "end"])
+def test_carets_stand_below_what_they_mark_as_the_terminal_writes_it(encoding, width, word):
+    line = f"  - \"{'層.' * 17}{{i}}.** -> 層{{j}}.ｗｅｉｇｈｔ.\N{PARTY POPPER}.e\u0301 end"
+    style = Style(width=width, encoding=encoding)
+    *_, shown, carets = problems_text([Problem("bad", "it is", Location("a.yaml", 2, line.index(word) + 1, len(word), line))], style).split("\n")
+    written = style.text(word)
+    assert width_of(shown[: shown.index(written)]) == carets.index("^")
+    assert carets.count("^") == width_of(written)
+    assert width is None or max(width_of(shown), len(carets)) <= width
 
 
 def test_sizes_and_safe_text():

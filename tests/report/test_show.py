@@ -15,8 +15,10 @@ from ckpt_tool.report.page.show import show_page
 from ckpt_tool.report.parts.json_text import to_json
 from ckpt_tool.report.parts.style import Style
 from ckpt_tool.report.show import show_json, show_text
+from ckpt_tool.training.live import LiveState
 
 W = torch.ones(2, 3)
+V = torch.ones(4, 6)
 
 
 @pytest.fixture
@@ -120,6 +122,23 @@ def test_lines_of_several_tied_tensors_say_with_what(tmp_path: Path) -> None:
     torch.save({"tied.a": one, "tied.b": one, "tied.T": one.t(), "w": torch.ones(2)}, tmp_path / "views.pth")
     lines = text(tmp_path / "views.pth").splitlines()
     assert [line.split()[-2:] for line in lines[4:6]] == [["=", "tied.a"], ["in", "tied.a"]]
+    assert lines[-1] == "4 tensors, 102 parameters, 408 B (shared counted once)"
+
+
+@pytest.mark.parametrize(("views", "count"), [
+    ({"a": V, "t": V.t(), "tail": V[1:]}, V.numel()),  # the whole, and what lies in it
+    ({"q": V[:2], "k": V[2:]}, V.numel()),  # parts beside each other
+    ({"q": V[:2], "k": V[1:3]}, 3 * V.shape[1]),  # parts over each other
+    ({"even": V.view(-1)[::2], "odd": V.view(-1)[1::2]}, V.numel()),
+    ({"t": V.t(), "all": V, "also": V, "one": V[1, 1]}, V.numel()),
+])  # fmt: skip
+def test_totals_count_what_views_share_once(tmp_path: Path, views: dict[str, torch.Tensor], count: int) -> None:
+    torch.save({**views, "alone": torch.ones(5)}, tmp_path / "views.pth")
+    total = f"{len(views) + 1} tensors, {count + 5} parameters, {4 * count + 20} B"
+    assert text(tmp_path / "views.pth").splitlines()[-1].removesuffix(" (shared counted once)") == total
+    with open_checkpoint(tmp_path / "views.pth") as checkpoint:
+        assert show_json(checkpoint)["distinct_bytes"] == 4 * count + 20
+    assert LiveState("live", views).catalog.distinct_nbytes == 4 * count
 
 
 def test_a_line_has_no_list_of_hundreds_of_numbers(tmp_path: Path) -> None:

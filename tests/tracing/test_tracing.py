@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections import namedtuple
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -603,6 +604,70 @@ def test_all_outputs_that_are_not_compared_are_told(a, b, is_same, note):
     one, other = GivesMore(**a), GivesMore(**b)
     found = ckpt_tool.trace(one, other, torch.randn(2, 4), ckpt_tool.load_into(other, one))
     assert (found.is_same, found.place, found.notes) == (is_same, None, (note,))
+
+
+Pair = namedtuple("Pair", "a b")
+
+
+@dataclass
+class Both:
+    a: torch.Tensor
+    b: torch.Tensor
+
+
+class Two(nn.Module):
+    """Two layers, and what is made of the outputs of both."""
+
+    def __init__(self, gives):
+        super().__init__()
+        self.one, self.two, self._gives = nn.Linear(4, 6), nn.Linear(6, 6), gives
+
+    def forward(self, x):
+        return self._gives(a := self.one(x), self.two(a))
+
+
+BOTH = {
+    "dict": lambda a, b: {"a": a, "b": b},
+    "namedtuple": Pair,
+    "dataclass": Both,
+}
+UNPAIRED = "not compared, of what the first network gives: `a`"
+BY_PLACE = "compared by place and shape, for the names don't match: "
+
+
+@pytest.mark.parametrize("first", BOTH)
+@pytest.mark.parametrize(("second", "is_same", "notes"), [
+    (lambda a, b: {"b": a}, False, [UNPAIRED]),
+    (lambda a, b: {"b": b}, True, [UNPAIRED]),
+    (lambda a, b: {"b": b, "c": a}, None, [UNPAIRED, "not compared, of what the second network gives: `c`"]),
+    (lambda a, b: {"b": b, "more": 2 * a, "a": a}, True, ["not compared, of what the second network gives: `more`"]),
+    (Pair, True, []),
+    (lambda a, b: Pair(b, a), False, []),
+    (lambda a, b: (a, b), True, [BY_PLACE + "`a` with `0`, `b` with `1`"]),
+    (lambda a, b: {"logits": a, "hidden": b}, True, [BY_PLACE + "`a` with `logits`, `b` with `hidden`"]),
+    (lambda a, b: {"logits": b}, None, [f"{UNPAIRED}, `b`", "not compared, of what the second network gives: `logits`"]),
+])  # fmt: skip
+def test_outputs_are_compared_by_name(first, second, is_same, notes):
+    one, other = Two(BOTH[first]), Two(second)
+    found = ckpt_tool.trace(one, other, torch.randn(2, 4), ckpt_tool.load_into(other, one))
+    assert (found.is_same, found.place is None) == (bool(is_same), is_same is not False)
+    assert list(found.notes) == notes
+
+
+def test_the_output_that_differs_is_named():
+    one = Two(lambda a, b: {"scores": a.sigmoid(), "boxes": 800 * b, "hidden": (a, b)})
+    other = Two(lambda a, b: {"scores": a.sigmoid(), "boxes": 800 * b.flip(-1), "hidden": (a, b)})
+    found = ckpt_tool.trace(one, other, torch.randn(2, 4), ckpt_tool.load_into(other, one))
+    assert found.place.outputs.path == ("boxes",)
+    assert f"at {[*found.place.outputs.index]} of `boxes`" in str(found)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_what_is_infinite_on_one_side_alone_is_infinitely_far(value):
+    one, other = Two(lambda a, b: (a, b)), Two(lambda a, b: (a, b.index_fill(1, torch.tensor([2]), value)))
+    found = ckpt_tool.trace(one, other, torch.randn(2, 4), ckpt_tool.load_into(other, one))
+    apart = found.place.outputs
+    assert (apart.relative, apart.largest, apart.index, apart.path) == (float("inf"), float("inf"), (0, 2), ("1",))
 
 
 def test_the_activation_of_an_encoder_layer_has_its_own_name():

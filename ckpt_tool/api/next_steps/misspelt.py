@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ckpt_tool.api.drafting import draft_open
+from ckpt_tool.api.next_steps.attempts import Attempt, fresh_values
+from ckpt_tool.api.rule_files import read_rules
+from ckpt_tool.errors import InputError, RuleError
 from ckpt_tool.mapping.accounting.nearest import meant_pattern
 from ckpt_tool.mapping.accounting.wrappers import wrapper_prefix
 
@@ -12,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from ckpt_tool.api.options import MappingOptions
+    from ckpt_tool.engine.sources import TensorSource
     from ckpt_tool.errors import Problem
 
 _OPTIONS = {"--drop": "drop", "--keep": "keep", "-e": "inline"}
@@ -55,3 +60,14 @@ def _below_wrapper(pattern: str, keys: Collection[str]) -> str | None:
         return None
     matcher = Matcher(parse(f"{prefix}{pattern}"))
     return f"{prefix}{pattern}" if any(matcher.match(key) is not None for key in keys) else None
+
+
+def as_it_is(source: TensorSource, target: TensorSource, options: MappingOptions) -> Attempt | None:
+    """A way that leaves the rest as it is, for whoever asked for a part; None where it doesn't go
+    through.
+    """
+    try:
+        plan = draft_open(source, target, read_rules(options), options)
+    except (InputError, RuleError):
+        return None
+    return Attempt(options, plan.counts["mapped"], fresh_values(plan), 0) if plan.steps else None

@@ -93,9 +93,11 @@ def _respelt(
     problems: Sequence[Problem],
 ) -> Attempt | None:
     """What was asked for with its misspelt patterns corrected, where that goes through."""
-    from ckpt_tool.api.next_steps.misspelt import respelt
+    from ckpt_tool.api.next_steps.misspelt import as_it_is, respelt
 
     meant = respelt(options, problems, source.catalog, target.catalog)
+    if meant and meant.rest_stays:
+        return as_it_is(source, target, meant)
     return Trying(source, target, meant).asked() if meant else None
 
 

@@ -186,14 +186,11 @@ class MeasuredTensors:
             info = found.info
             storage = tensor.storage.key if type(tensor) is TensorRef else f"array {id(tensor)}"
             owner, first = self.owners.setdefault(storage, (key, tensor))
-            if owner == key:
-                listed.append(info if info.key == key else TensorInfo(key, info.dtype, info.shape))
-            else:
-                listed.append(
-                    TensorInfo(
-                        key, info.dtype, info.shape, owner, self._first(key, tensor, owner, first)
-                    )
-                )
+            twin = None if owner == key else self._first(key, tensor, owner, first)
+            other = None if owner == key else owner
+            if other or info.key != key:
+                info = TensorInfo(key, info.dtype, info.shape, other, twin, info.span)
+            listed.append(info)
         return listed
 
     def _first(self, key: str, tensor: Dense, owner: str, first: Dense) -> str | None:

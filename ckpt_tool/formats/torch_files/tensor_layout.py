@@ -59,12 +59,14 @@ def measure_tensor(
     if found is None:
         found = known[name] = _measure_checked(tensor, key, path)
     numel, last, is_contiguous = found
-    info = TensorInfo(key, dtype, unpacked_shape(dtype, shape) if dtype is DType.F4 else shape)  # type: ignore[arg-type]
+    unpacked = unpacked_shape(dtype, shape) if dtype is DType.F4 else shape  # type: ignore[arg-type]
     if not numel:
-        return Measured(info, tensor, 0, 0, True)
+        return Measured(TensorInfo(key, dtype, unpacked), tensor, 0, 0, True)  # type: ignore[arg-type]
     is_plain = is_contiguous and not (tensor.conjugate or tensor.negative)
     size = _stored_size(dtype)
-    return Measured(info, tensor, offset * size, (last + 1) * size, is_plain)  # type: ignore[operator]
+    span = offset * size, (last + 1) * size  # type: ignore[operator]
+    info = TensorInfo(key, dtype, unpacked, span=span)  # type: ignore[arg-type]
+    return Measured(info, tensor, *span, is_plain)
 
 
 def _stored_size(dtype: DType) -> int:

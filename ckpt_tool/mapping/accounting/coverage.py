@@ -55,8 +55,9 @@ def tally_of(
         return None
     elements = {key: prod(info.shape) for key, info in target.items()}
     mapped = sum(key in elements for key in made)
+    fresh_elements = sum(elements[key] for key in fresh)
     return Tally(
-        mapped, len(fresh), len(left), sum(elements[key] for key in fresh), sum(elements.values())
+        mapped, len(fresh), len(left), fresh_elements, sum(elements.values()), len(elements)
     )
 
 

@@ -1,10 +1,9 @@
 """How much there is of tensors: their numbers, their shapes as ranges, their totals by dtype."""
 
 from collections.abc import Iterable, Sequence
-from math import prod
 
 from ckpt_tool.frozen import frozen
-from ckpt_tool.tensors import Catalog, DType, Shape, TensorInfo, distinct_of, shape_text
+from ckpt_tool.tensors import Catalog, DType, Shape, TensorInfo, shape_text, stored_in
 from ckpt_tool.wording import plural, size_text
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
@@ -15,15 +14,15 @@ SHARED = "shared counted once"
 
 @frozen
 class Amount:
-    """Tensors with what they hold: the elements and bytes of a tied weight count once, however many
-    keys it has.
+    """Tensors with what they hold: elements and bytes that several keys share count once, as those
+    of a tied weight.
     """
 
     tensors: int
     elements: int
     nbytes: int
     shared: int = 0
-    """How many of the tensors are tied to another one of them."""
+    """How many of the tensors share numbers with another one of them."""
 
     @property
     def remark(self) -> str:
@@ -34,13 +33,7 @@ class Amount:
 def amount_of(infos: Iterable[TensorInfo]) -> Amount:
     """How many tensors there are, with how many elements and bytes."""
     listed = list(infos)
-    distinct = distinct_of(listed)
-    return Amount(
-        len(listed),
-        sum(prod(info.shape) for info in distinct),
-        sum(info.nbytes for info in distinct),
-        len(listed) - len(distinct),
-    )
+    return Amount(len(listed), *stored_in(listed))
 
 
 def bytes_text(catalog: Catalog) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import CkptError, InputError, Problem, RuleError
 from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe
+from ckpt_tool.report.parts.table import width_of
 
 if TYPE_CHECKING:
     from ckpt_tool.api import Planned, WayOn
 
 LONG_LINE = 400
-"""Characters of a rule file's line that are shown at most."""
+"""Columns of a rule file's line that are shown at most."""
 MIN_ROOM = 20
 """And at least, however narrow a terminal is."""
 
@@ -96,31 +98,48 @@ def _excerpt(
     line: int, text: str, column: int, length: int, margin: str, style: Style
 ) -> list[str]:
     room = LONG_LINE if style.width is None else max(style.width - len(margin) - 2, MIN_ROOM)
-    text, column, length = _clipped(text, column, length, min(room, LONG_LINE))
+    signs = [style.text(safe(character)) for character in text]
+    signs, begin, end = _clipped(
+        signs, column - 1, column - 1 + length, min(room, LONG_LINE), style
+    )
     bar = style.paint("|", "blue")
-    before = safe(text[: column - 1])
-    marked = safe(text[column - 1 : column - 1 + length])
-    carets = style.paint("^" * max(len(marked), 1), "red")
+    carets = style.paint("^" * max(_columns(signs[begin:end]), 1), "red")
     number = style.paint(f"{line:>{len(margin) - 1}}", "blue")
     return [
         f"{margin}{bar}",
-        f"{number} {bar} {safe(text)}",
-        f"{margin}{bar} {' ' * len(before)}{carets}",
+        f"{number} {bar} {''.join(signs)}",
+        f"{margin}{bar} {' ' * _columns(signs[:begin])}{carets}",
     ]
 
 
-def _clipped(text: str, column: int, length: int, room: int) -> tuple[str, int, int]:
+def _columns(signs: Sequence[str]) -> int:
+    """The columns of a terminal that characters take, each as it is written."""
+    return sum(map(width_of, signs))
+
+
+def _clipped(
+    signs: list[str], begin: int, end: int, room: int, style: Style
+) -> tuple[list[str], int, int]:
     """What of a long line is shown, with the place in it: from the line's beginning where the place
     is near it, else a quarter of the room before the place.
     """
-    if len(text) <= room:
-        return text, column, length
-    start = 0 if column - 1 + length < room else max(0, column - 1 - room // 4)
-    begin = "…" if start else ""
-    stop = start + room - len(begin)
-    shown, end = (text[start:], "") if stop >= len(text) else (text[start : stop - 1], "…")
-    column += len(begin) - start
-    return f"{begin}{shown}{end}", column, min(length, len(begin) + len(shown) - column + 1)
+    if _columns(signs) <= room:
+        return signs, begin, end
+    dots, start = style.text("…"), 0
+    if _columns(signs[:end]) >= room:
+        start = begin - _fitting(signs[:begin][::-1], room // 4)
+    before = [dots] if start else []
+    room -= _columns(before)
+    shown, after = signs[start:], list[str]()
+    if _columns(shown) > room:
+        shown, after = shown[: _fitting(shown, room - width_of(dots))], [dots]
+    begin, end = (at - start + len(before) for at in (begin, end))
+    return [*before, *shown, *after], begin, min(end, len(before) + len(shown))
+
+
+def _fitting(signs: Sequence[str], room: int) -> int:
+    """How many of the first characters fit."""
+    return sum(reached <= room for reached in accumulate(map(width_of, signs)))
 
 
 def problem_json(problem: Problem) -> dict[str, object]:

@@ -10,7 +10,7 @@ from itertools import chain, combinations, islice, permutations
 from typing import TYPE_CHECKING
 
 from ckpt_tool.tracing.comparing import Parting
-from ckpt_tool.tracing.exact import Found, distance_of
+from ckpt_tool.tracing.exact import Found, distance_in
 from ckpt_tool.tracing.explaining.activations import unlike_functions, unlike_modules
 from ckpt_tool.tracing.explaining.exchanges import (
     Change,
@@ -23,7 +23,6 @@ from ckpt_tool.tracing.explaining.exchanges import (
 from ckpt_tool.tracing.orders import NO_ORDERS, Orders
 from ckpt_tool.tracing.pairs import Pair
 from ckpt_tool.tracing.recording import Recorder, Setting, copied, quiet
-from ckpt_tool.tracing.sketches import tensors_in
 from ckpt_tool.tracing.weights import Concerned
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ class _Trial:
         self, module: nn.Module, found: Found, floor: float, setting: Setting, orders: Orders
     ) -> None:
         self._module, self._call, self._floor = module, found.calls[1], floor
-        self._expected = tensors_in(found.calls[0].output)
+        self._expected = found.calls[0].output
         self._setting, self._orders = setting, orders
 
     def _run(self, setting: Setting) -> object:
@@ -111,7 +110,7 @@ class _Trial:
                 given = self._setting.run(self._run)
             except Exception:
                 return False
-            apart = distance_of(self._expected, tensors_in(given), self._orders)
+            apart = distance_in(self._expected, given, self._orders)
         return apart is not None and apart.relative <= self._floor
 
 
