@@ -109,6 +109,6 @@ def test_a_confidence_is_a_number(files, given):
 
 def test_a_count_is_named_as_its_option_is(files):
     ran = ckpt("plan", "source.pth", "target.pth", "--expect", "-1", cwd=files)
-    assert (ran.status, ran.err) == (2, "error: --expect: -1 is no number of the kind 0, 1, 2, …\n")
-    with pytest.raises(InputError, match="`expect=`: -1 is no number"):
+    assert (ran.status, ran.err) == (2, "error: --expect: -1 is not a number of the kind 0, 1, 2, …\n")
+    with pytest.raises(InputError, match="`expect=`: -1 is not a number"):
         ckpt_tool.plan(files / "source.pth", files / "target.pth", expect=-1)

@@ -17,6 +17,7 @@ from ckpt_tool.align.matching.matching import match
 from ckpt_tool.align.matching.neighbours import Kinds, NeighbourAgreement, specificity_of
 from ckpt_tool.align.matching.reversed_order import reversed_order
 from ckpt_tool.align.matching.sequence import on_common_path, within_blocks
+from ckpt_tool.align.matching.shifts import Shifts
 from ckpt_tool.align.matching.siblings import with_exchanges
 from ckpt_tool.align.matching.similarity import Structures, Words, number_agreement
 from ckpt_tool.align.sides import Sides
@@ -319,3 +320,20 @@ def test_a_hint_that_is_printed_is_followed_and_settles_all_blocks():
     made = {each.pair.sources[0][0]: each.pair.targets[0][0] for each in found.pairs}
     assert {made[origin.replace("0", str(i))] for i in range(3)} == {key.replace("0", str(i)) for i in range(3)}
     assert len(made) == 22
+
+
+@pytest.mark.parametrize(
+    ("hints", "wanted"),
+    [
+        ([(1, 0)], {(1, 0), (2, 1), (3, 2)}),
+        ([(0, 0), (2, 1)], {(0, 0), (2, 1)}),
+        ([(0, 0), (1, 0)], set(product(range(4), range(3)))),  # no line
+        ([(0, 0), (1, 1), (3, 2)], set(product(range(4), range(3)))),  # no line
+        ([], set(product(range(4), range(3)))),
+    ],
+)
+def test_hints_for_blocks_of_a_deeper_network_lie_on_a_line(hints, wanted):
+    both = sides([f"h.{i}.fc.weight 2" for i in range(4)], [f"g.{i}.up.weight 2" for i in range(3)])
+    shifts = Shifts(both, hints)
+    pairs = product(both.source, both.target)
+    assert {(a.place, b.place) for a, b in pairs if not shifts.contradict(a, b)} == wanted

@@ -411,8 +411,8 @@ def test_averaged_weights_are_renamed_as_the_weights_are(tmp_path):
     torch.save({"model": new(body), "ema": {"shadow": new(ema)}, "epoch": 3}, tmp_path / "b.pth")
     ran = ckpt("diff", "a.pth", "b.pth", "--values", "--renames", cwd=tmp_path)
     assert "  > ema.shadow.body.** → ema.shadow.trunk.**" in ran.out
-    assert "0 same, 7 renamed; 7 renamed beside the state dict" in ran.out.splitlines()
+    assert "0 same, 7 renamed; 7 renamed outside the state dict" in ran.out.splitlines()
     torch.save({"model": new(body), "ema": {"shadow": new({**ema, "body.1.bias": body["body.1.bias"]})}, "epoch": 3}, tmp_path / "c.pth")
     ran = ckpt("diff", "a.pth", "c.pth", "--values", "--renames", cwd=tmp_path)
     assert any("1 with other values" in line and line.endswith("worst: ema.shadow.body.1.bias") for line in lines(ran))
-    assert ckpt("diff", "a.pth", "b.pth", "--renames", cwd=tmp_path).out.count("renamed beside the state dict") == 1
+    assert ckpt("diff", "a.pth", "b.pth", "--renames", cwd=tmp_path).out.count("renamed outside the state dict") == 1
