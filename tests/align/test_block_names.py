@@ -201,3 +201,27 @@ def test_numbered_branches_under_names_are_not_counted_through():
     found = align(source, target)
     assert [pair.targets[0][0] for pair in found.at_least(MIN_CONFIDENCE)] == ["stem.conv.weight"]
     assert len(found.ambiguous) == 1
+
+
+def stages(head, first, second):
+    widths = [(16, 3), (32, 16), (64, 32), (64, 64)]
+    shapes = [(first, "weight", (3, 3)), *((second, tensor, None) for tensor in ("weight", "bias", "running_mean", "running_var"))]
+    return [
+        (f"{head}.{i}.{name}.{tensor}", (rows, columns, *kernel) if kernel else (rows,))
+        for i, (rows, columns) in enumerate(widths)
+        for name, tensor, kernel in shapes
+    ]
+
+
+@pytest.mark.parametrize("heads", [("model.layers", "ema_model.layers"), ("ema_model.layers", "model.layers"), ("student.layers", "teacher.layers")])
+def test_which_of_two_equal_networks_is_meant_is_asked_and_hints_settle_it(heads):
+    both = catalog([line for head in heads for line in stages(head, "conv", "bn")])
+    one = catalog(stages("stage", "c", "n"))
+    found = align(both, one)
+    assert not found.at_least(MIN_CONFIDENCE)
+    assert found.ambiguous
+    settled = align(both, one, [(f"{heads[1]}.0.{name}.weight", f"stage.0.{other}.weight") for name, other in (("conv", "c"), ("bn", "n"))])
+    pairs = settled.at_least(MIN_CONFIDENCE)
+    assert {each.sources[0][0].partition(".")[0] for each in pairs} == {heads[1].partition(".")[0]}
+    assert len(pairs) == len(one)
+    assert not settled.ambiguous

@@ -17,7 +17,7 @@ from ckpt_tool.align.decided import Decided
 from ckpt_tool.align.findings import Aligned
 from ckpt_tool.align.matching.confidence import evidence_of
 from ckpt_tool.align.naming.modules import Candidate, ModuleTensors
-from ckpt_tool.align.naming.paths import Names, block_of
+from ckpt_tool.align.naming.paths import Names, block_of, numberless_names
 from ckpt_tool.align.naming.same_names import KeyPair, Named
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.sides import Sides
@@ -204,12 +204,29 @@ def _tensors_in_place(decided: Decided, candidate: Candidate) -> list[KeyPair]:
 
 
 def _movable(decided: Decided, unpaired: Sides[Unpaired]) -> Sides[set[int]]:
-    """The places of modules that are in no pair, and of which nothing is doubtful."""
+    """The places of modules that are in no pair, and of which nothing is doubtful: neither they nor
+    others in blocks that differ from theirs in numbers only.
+    """
+    pairs = [decided.pair(candidate).map(_kind_of_block) for candidate in decided.doubtful.every]
+    kinds = Sides({each.source for each in pairs}, {each.target for each in pairs})
     doubtful = decided.doubtful.every
     return Sides(
-        unpaired.source.movable() - {i for i, _ in doubtful},
-        unpaired.target.movable() - {j for _, j in doubtful},
+        {
+            place
+            for place in unpaired.source.movable() - {i for i, _ in doubtful}
+            if _kind_of_block(decided.modules.source[place]) not in kinds.source
+        },
+        {
+            place
+            for place in unpaired.target.movable() - {j for _, j in doubtful}
+            if _kind_of_block(decided.modules.target[place]) not in kinds.target
+        },
     )
+
+
+def _kind_of_block(module: ModuleTensors) -> Names:
+    """The block that a module is in, whatever its number; of one that is in none, its own path."""
+    return numberless_names(_block(module) or module.names)
 
 
 def _inside(side: Unpaired) -> Mapping[Names, list[str]]:

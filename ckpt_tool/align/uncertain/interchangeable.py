@@ -194,8 +194,9 @@ class _Exchanges:
                 yield self._rated(first, second)
 
     def _rated(self, first: Placed, second: Placed) -> Exchange:
-        is_free = not second.candidates or are_one_sequence(first.source, second.source)
-        without_order = inf if is_free else self._loss(first, second, by_order=False)
+        side = "source" if second.source else "target"
+        are_members = are_one_sequence(getattr(first, side), getattr(second, side))
+        without_order = inf if are_members else self._loss(first, second, by_order=False)
         return Exchange(first, second, self._loss(first, second), without_order)
 
     def _is_free(self, path: Names) -> bool:
