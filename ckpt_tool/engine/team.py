@@ -217,7 +217,7 @@ def _filled_for_another(path: str, size: int, stage: str) -> Iterator[None]:
         with plain_errors(path, size):
             yield
     except OutputError as error:
-        error.is_reported = not os.path.isdir(stage)
+        error.is_reported |= not os.path.isdir(stage)
         raise
 
 
