@@ -55,6 +55,15 @@ def test_the_rule_file_of_the_hint_adapts_the_shapes(tmp_path, changed, reason):
             assert torch.equal(made.read("embed.weight"), torch.cat([A["embed.weight"], changed["embed.weight"][9:]]))
 
 
+def test_no_rule_file_of_equal_names_is_proposed_where_tensors_are_renamed(tmp_path):
+    torch.save(A, tmp_path / "a.pth")
+    changed = A | {"fc.weight": seeded(4, 8), "fc.bias": seeded(4)}
+    torch.save({key.replace("blocks.", "trunk."): tensor for key, tensor in changed.items()}, tmp_path / "b.pth")
+    ran = ckpt("diff", "a.pth", "b.pth", "--renames", cwd=tmp_path)
+    assert "renamed" in ran.out.splitlines()[-1]
+    assert "adapts a to b" not in ran.out
+
+
 def test_a_grid_that_is_no_square_asks_for_its_sides(tmp_path):
     torch.save(A, tmp_path / "a.pth")
     torch.save(A | {"pos_embed": seeded(1, 33, 8)}, tmp_path / "b.pth")

@@ -92,9 +92,9 @@ def _fits(diff: Diff) -> Iterator[str]:
         if (name := fit_for(key, source, target, diff.whole_sides[1]))
     ]
     rest = [_patterns(_of_kind(diff, kind), diff) for kind in ("only_a", "only_b")]
-    # Where keys are left on both sides, some may be the same under another name; and what nothing
-    # adapts is no small difference.
-    if not found or len(found) < len(shapes) or all(rest):
+    # Where keys are left on both sides, some may be the same under another name; what nothing
+    # adapts is no small difference; and what is renamed needs other rules.
+    if not found or len(found) < len(shapes) or all(rest) or _of_kind(diff, "renamed"):
         return
     lines = fit_lines(found, _every_key(diff))
     if len(lines) <= MAX_PATTERNS:
